@@ -1,0 +1,106 @@
+//! Logs and metrics of the process. Logs go to stderr: stdout is for what a command answers.
+
+mod format;
+
+use std::io::{self, IsTerminal};
+use std::panic;
+use std::str::FromStr;
+
+use anyhow::Context;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
+
+use crate::config::{ConfigError, Env};
+use format::WithService;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(LogFormat::Json),
+            "text" => Ok(LogFormat::Text),
+            _ => Err("must be json or text"),
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub filter: EnvFilter,
+}
+
+impl LogConfig {
+    /// Reads `LOG_FORMAT` and `RUST_LOG`.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let filter: String = env.required("RUST_LOG")?;
+        let filter = EnvFilter::builder().parse(filter);
+        let filter = filter.map_err(|error| ConfigError::new("RUST_LOG", error))?;
+        Ok(Self {
+            format: env.required("LOG_FORMAT")?,
+            filter,
+        })
+    }
+}
+
+/// Starts logging under the service's name, panics included. Once per process.
+pub fn init(service: &'static str, config: LogConfig) -> anyhow::Result<()> {
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(config.filter)
+        .with_writer(io::stderr);
+    let started = match config.format {
+        LogFormat::Json => logs
+            .fmt_fields(JsonFields::new())
+            .map_event_format(|format| WithService::json(service, format.json()))
+            .try_init(),
+        LogFormat::Text => logs
+            .with_ansi(io::stderr().is_terminal())
+            .map_event_format(|format| WithService::text(service, format))
+            .try_init(),
+    };
+    started
+        .map_err(|error| anyhow::anyhow!(error))
+        .context("logging")?;
+    panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let location = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(location, %backtrace, "panic: {message}");
+    }));
+    Ok(())
+}
+
+/// Upper bounds, in seconds, of the buckets that histograms named `…_seconds` are counted in.
+const SECONDS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Installs the process's metrics recorder. Once per process.
+pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    Ok(prometheus()?.install_recorder()?)
+}
+
+/// A recorder that nobody records to: for a service started inside of a test.
+pub fn detached_metrics() -> PrometheusHandle {
+    PrometheusBuilder::new().build_recorder().handle()
+}
+
+fn prometheus() -> anyhow::Result<PrometheusBuilder> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    Ok(PrometheusBuilder::new().set_buckets_for_metric(seconds, &SECONDS)?)
+}
