@@ -1,1 +1,35 @@
+//! What exists in Recado, and the queries over it: clients, connections, webhooks, messages, the
+//! events they become, the attempts to deliver them.
+//!
+//! Knows PostgreSQL, and neither HTTP nor Redis. Queries take a connection, never a pool, and every
+//! query that a client's request reaches takes the client's id.
 
+// identities and value types
+pub mod event_type;
+pub mod ids;
+pub mod jid;
+pub mod keyring;
+pub mod phone;
+pub mod token;
+
+// entities
+pub mod attempt;
+pub mod client;
+pub mod connection;
+pub mod dead_letter;
+pub mod event;
+pub mod message;
+pub mod webhook;
+
+// one message's way, in order
+pub mod claim;
+pub mod inbox;
+pub mod payload;
+pub mod record;
+
+// the database itself
+pub mod failure;
+pub mod migration;
+pub mod partition;
+pub mod schema;
+pub mod statement;

@@ -1,0 +1,39 @@
+//! The ledger: one row per attempt to deliver an event, whatever came of it.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::schema::whatsapp_delivery_attempts as attempts;
+
+#[derive(Debug, Clone, Serialize, Queryable, Selectable)]
+#[diesel(table_name = attempts, check_for_backend(diesel::pg::Pg))]
+pub struct Attempt {
+    pub attempt: i32,
+    pub started_at: DateTime<Utc>,
+    pub duration_ms: i32,
+    pub http_status: Option<i32>,
+    pub error_class: Option<String>,
+    pub error: Option<String>,
+    pub response: Option<String>,
+    pub superseded: bool,
+}
+
+impl Attempt {
+    /// All attempts at one event, in the order in which they began.
+    pub async fn list(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        event_id: Uuid,
+    ) -> QueryResult<Vec<Self>> {
+        attempts::table
+            .filter(attempts::event_id.eq(event_id))
+            .filter(attempts::client_id.eq(client_id))
+            .order(attempts::started_at)
+            .select(Self::as_select())
+            .load(conn)
+            .await
+    }
+}

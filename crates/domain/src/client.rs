@@ -1,0 +1,129 @@
+//! Clients (tenants) and the tokens by which they prove who they are.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use secrecy::SecretString;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::schema::{client_tokens, clients};
+use crate::token;
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable)]
+#[diesel(table_name = clients, check_for_backend(diesel::pg::Pg))]
+pub struct Client {
+    pub id: i32,
+    pub name: String,
+    pub status: String,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A token as it may be shown: the token itself is printed once and never again.
+#[derive(Debug, Clone, Serialize, Queryable, Selectable)]
+#[diesel(table_name = client_tokens, check_for_backend(diesel::pg::Pg))]
+pub struct Token {
+    pub id: Uuid,
+    pub client_id: i32,
+    pub name: String,
+    pub created_at: DateTime<Utc>,
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl Client {
+    /// Makes a client. A name that is taken is a unique violation.
+    pub async fn insert(conn: &mut AsyncPgConnection, name: &str) -> QueryResult<Self> {
+        diesel::insert_into(clients::table)
+            .values(clients::name.eq(name))
+            .returning(Self::as_returning())
+            .get_result(conn)
+            .await
+    }
+
+    /// Finds the client of that name, or makes it.
+    pub async fn ensure(conn: &mut AsyncPgConnection, name: &str) -> QueryResult<Self> {
+        diesel::insert_into(clients::table)
+            .values(clients::name.eq(name))
+            .on_conflict(clients::name)
+            .do_update()
+            .set(clients::status.eq("active"))
+            .returning(Self::as_returning())
+            .get_result(conn)
+            .await
+    }
+
+    pub async fn list(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Self>> {
+        clients::table
+            .order(clients::id)
+            .select(Self::as_select())
+            .load(conn)
+            .await
+    }
+
+    /// Whose token this is: `None` for one that is unknown, revoked, or of an inactive client.
+    pub async fn authenticate(
+        conn: &mut AsyncPgConnection,
+        token: &SecretString,
+    ) -> QueryResult<Option<Self>> {
+        clients::table
+            .inner_join(client_tokens::table.on(client_tokens::client_id.eq(clients::id)))
+            .filter(client_tokens::token_hash.eq(token::hash(token)))
+            .filter(client_tokens::revoked_at.is_null())
+            .filter(clients::status.eq("active"))
+            .select(Self::as_select())
+            .first(conn)
+            .await
+            .optional()
+    }
+
+    /// Refuses the client's tokens from now on. `None` when there is no such client.
+    pub async fn deactivate(conn: &mut AsyncPgConnection, id: i32) -> QueryResult<Option<Self>> {
+        diesel::update(clients::table.find(id))
+            .set(clients::status.eq("inactive"))
+            .returning(Self::as_returning())
+            .get_result(conn)
+            .await
+            .optional()
+    }
+}
+
+impl Token {
+    /// Keeps the hash of a token. A token that is known already stays its first owner's.
+    pub async fn insert(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        name: &str,
+        token: &SecretString,
+    ) -> QueryResult<Self> {
+        diesel::insert_into(client_tokens::table)
+            .values((
+                client_tokens::client_id.eq(client_id),
+                client_tokens::name.eq(name),
+                client_tokens::token_hash.eq(token::hash(token)),
+            ))
+            .returning(Self::as_returning())
+            .get_result(conn)
+            .await
+    }
+
+    pub async fn list(conn: &mut AsyncPgConnection, client_id: i32) -> QueryResult<Vec<Self>> {
+        client_tokens::table
+            .filter(client_tokens::client_id.eq(client_id))
+            .order(client_tokens::created_at)
+            .select(Self::as_select())
+            .load(conn)
+            .await
+    }
+
+    /// Refuses the token from now on. `None` when there is no such token, or it was revoked before.
+    pub async fn revoke(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<Self>> {
+        diesel::update(client_tokens::table.find(id))
+            .filter(client_tokens::revoked_at.is_null())
+            .set(client_tokens::revoked_at.eq(diesel::dsl::now))
+            .returning(Self::as_returning())
+            .get_result(conn)
+            .await
+            .optional()
+    }
+}

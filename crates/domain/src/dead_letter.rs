@@ -1,0 +1,60 @@
+//! Events that nobody will try to deliver any more, each with the reason. They outlive the event's
+//! own retention.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use crate::schema::whatsapp_dead_letters as dead_letters;
+use crate::statement::Statement;
+
+/// The part of a statement that turns the rows of a CTE (events, with a `reason`) into dead letters.
+macro_rules! insert_from {
+    ($cte:literal) => {
+        concat!(
+            r#"INSERT INTO whatsapp_dead_letters (event_id, client_id, webhook_id, connection_id, source_id,
+                   event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp",
+                   attempt_count, http_status, error, response, reason)
+               SELECT id, client_id, webhook_id, connection_id, source_id,
+                   event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp",
+                   attempt_count, http_status, error, response, reason
+               FROM "#,
+            $cte,
+            r#" ON CONFLICT (event_id) DO UPDATE SET attempt_count = excluded.attempt_count,
+                   http_status = excluded.http_status, error = excluded.error,
+                   response = excluded.response, reason = excluded.reason, created_at = now()"#
+        )
+    };
+}
+pub(crate) use insert_from;
+
+/// The reason of the dead letters of a webhook that was deleted.
+pub const WEBHOOK_DELETED: &str = "the webhook was deleted";
+
+/// Gives up all pending events of one webhook. Returns how many.
+pub(crate) async fn bury_pending(
+    conn: &mut AsyncPgConnection,
+    webhook_id: Uuid,
+    reason: &'static str,
+) -> QueryResult<usize> {
+    Statement::new(concat!(
+        "WITH buried AS (
+             UPDATE whatsapp_webhook_events
+             SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
+             WHERE webhook_id = ? AND status = 'pending'
+             RETURNING *, error AS reason) ",
+        insert_from!("buried")
+    ))
+    .bind::<Text, _>(reason)
+    .bind::<SqlUuid, _>(webhook_id)
+    .execute(conn)
+    .await
+}
+
+/// Forgets the dead letter of an event that is to be tried again.
+pub(crate) async fn delete(conn: &mut AsyncPgConnection, event_id: Uuid) -> QueryResult<usize> {
+    diesel::delete(dead_letters::table.find(event_id))
+        .execute(conn)
+        .await
+}

@@ -1,0 +1,234 @@
+//! An event: one message (or change) on its way to one webhook.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use crate::dead_letter;
+use crate::event_type::EventType;
+use crate::schema::{whatsapp_webhook_events as events, whatsapp_webhooks as webhooks};
+use crate::statement::Statement;
+
+/// How long after its commit an event waits for its doorbell before the poller takes it, in seconds.
+pub const DOORBELL_GRACE: f64 = 5.0;
+
+/// A row as clients see it.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = events, check_for_backend(diesel::pg::Pg))]
+pub struct Event {
+    pub id: Uuid,
+    pub sequence: i64,
+    pub client_id: i32,
+    pub webhook_id: Uuid,
+    pub connection_id: Option<Uuid>,
+    pub event_type: String,
+    pub message_id: String,
+    pub from: String,
+    pub to: String,
+    pub message_type: String,
+    pub content: String,
+    pub metadata: serde_json::Value,
+    pub timestamp: DateTime<Utc>,
+    pub status: String,
+    pub attempt_count: i32,
+    pub next_retry_at: Option<DateTime<Utc>>,
+    pub parked: Option<String>,
+    pub http_status: Option<i32>,
+    pub error: Option<String>,
+    pub response: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub delivered_at: Option<DateTime<Utc>>,
+}
+
+/// An event to be committed with its source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewEvent<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) client_id: i32,
+    pub(crate) webhook_id: Uuid,
+    pub(crate) connection_id: Uuid,
+    pub(crate) source_id: Uuid,
+    pub(crate) event_type: EventType,
+    pub(crate) message_id: &'a str,
+    pub(crate) chat: &'a str,
+    pub(crate) from: &'a str,
+    pub(crate) to: &'a str,
+    pub(crate) message_type: &'a str,
+    pub(crate) content: &'a str,
+    pub(crate) metadata: &'a str,
+    pub(crate) timestamp: DateTime<Utc>,
+}
+
+/// Which of a webhook's events to list: newest first, `limit` rows after `offset`.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    pub limit: i64,
+    pub offset: i64,
+}
+
+/// What became of a request to deliver an event again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requeue {
+    /// It is due now.
+    Requeued,
+    /// Its webhook was deleted, or has been deactivated: it would go nowhere.
+    NoReceiver,
+    /// The client has no such event.
+    NotFound,
+}
+
+/// Counting stops here: a total beyond it says no more than that there are many.
+pub const TOTAL_CAP: i64 = 10_000;
+
+impl Event {
+    pub async fn find(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        id: Uuid,
+    ) -> QueryResult<Option<Self>> {
+        events::table
+            .find(id)
+            .filter(events::client_id.eq(client_id))
+            .select(Self::as_select())
+            .first(conn)
+            .await
+            .optional()
+    }
+
+    /// A page of a webhook's events by the order of their commit, newest first.
+    pub async fn list(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        webhook_id: Uuid,
+        page: Page,
+    ) -> QueryResult<Vec<Self>> {
+        events::table
+            .filter(events::webhook_id.eq(webhook_id))
+            .filter(events::client_id.eq(client_id))
+            .order(events::sequence.desc())
+            .limit(page.limit)
+            .offset(page.offset)
+            .select(Self::as_select())
+            .load(conn)
+            .await
+    }
+
+    /// How many events the webhook has, up to [`TOTAL_CAP`].
+    pub async fn count(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        webhook_id: Uuid,
+    ) -> QueryResult<i64> {
+        #[derive(QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = BigInt)]
+            count: i64,
+        }
+        let row: Count = Statement::new(
+            "SELECT count(*) AS count FROM (SELECT FROM whatsapp_webhook_events
+             WHERE webhook_id = ? AND client_id = ? LIMIT ?) AS capped",
+        )
+        .bind::<SqlUuid, _>(webhook_id)
+        .bind::<Integer, _>(client_id)
+        .bind::<BigInt, _>(TOTAL_CAP)
+        .get_result(conn)
+        .await?;
+        Ok(row.count)
+    }
+
+    /// Makes an event due at once with all its attempts before it, whatever became of it. A claim
+    /// that is out on it is fenced off: what it brings is recorded as superseded.
+    pub async fn requeue(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        id: Uuid,
+    ) -> QueryResult<Requeue> {
+        conn.transaction(async |conn| {
+            let receiver: Option<bool> = events::table
+                .inner_join(webhooks::table.on(webhooks::id.eq(events::webhook_id)))
+                .filter(events::id.eq(id))
+                .filter(events::client_id.eq(client_id))
+                .select(webhooks::deleted_at.is_null().and(webhooks::is_active))
+                .first(conn)
+                .await
+                .optional()?;
+            match receiver {
+                None => return Ok(Requeue::NotFound),
+                Some(false) => return Ok(Requeue::NoReceiver),
+                Some(true) => {}
+            }
+            diesel::update(events::table.find(id))
+                .set((
+                    events::status.eq("pending"),
+                    events::attempt_count.eq(0),
+                    events::claim_token.eq(None::<Uuid>),
+                    events::next_retry_at.eq(diesel::dsl::now),
+                    events::parked.eq(None::<String>),
+                    events::http_status.eq(None::<i32>),
+                    events::error.eq(None::<String>),
+                    events::response.eq(None::<String>),
+                    events::delivered_at.eq(None::<DateTime<Utc>>),
+                ))
+                .execute(conn)
+                .await?;
+            dead_letter::delete(conn, id).await?;
+            Ok(Requeue::Requeued)
+        })
+        .await
+    }
+}
+
+/// Inserts events in slice order and returns the ids of those that were not there before, in that
+/// order.
+pub(crate) async fn insert_new(
+    conn: &mut AsyncPgConnection,
+    batch: &[NewEvent<'_>],
+) -> QueryResult<Vec<Uuid>> {
+    #[derive(QueryableByName)]
+    struct Inserted {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    macro_rules! column {
+        ($field:ident) => {
+            batch.iter().map(|e| e.$field).collect::<Vec<_>>()
+        };
+    }
+    let event_types: Vec<&str> = batch.iter().map(|e| e.event_type.as_str()).collect();
+    let inserted: Vec<Inserted> = Statement::new(
+        r#"INSERT INTO whatsapp_webhook_events (id, client_id, webhook_id, connection_id, source_id,
+               event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp",
+               next_retry_at)
+           SELECT id, client_id, webhook_id, connection_id, source_id,
+               event_type, message_id, chat, "from", "to", message_type, content, metadata::json, "timestamp",
+               now() + make_interval(secs => ?)
+           FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+               AS new (id, client_id, webhook_id, connection_id, source_id,
+                       event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp")
+           ON CONFLICT DO NOTHING
+           RETURNING id"#,
+    )
+    .bind::<Double, _>(DOORBELL_GRACE)
+    .bind::<Array<SqlUuid>, _>(column!(id))
+    .bind::<Array<Integer>, _>(column!(client_id))
+    .bind::<Array<SqlUuid>, _>(column!(webhook_id))
+    .bind::<Array<SqlUuid>, _>(column!(connection_id))
+    .bind::<Array<SqlUuid>, _>(column!(source_id))
+    .bind::<Array<Text>, _>(event_types)
+    .bind::<Array<Text>, _>(column!(message_id))
+    .bind::<Array<Text>, _>(column!(chat))
+    .bind::<Array<Text>, _>(column!(from))
+    .bind::<Array<Text>, _>(column!(to))
+    .bind::<Array<Text>, _>(column!(message_type))
+    .bind::<Array<Text>, _>(column!(content))
+    .bind::<Array<Text>, _>(column!(metadata))
+    .bind::<Array<Timestamptz>, _>(column!(timestamp))
+    .load(conn)
+    .await?;
+    Ok(inserted.into_iter().map(|row| row.id).collect())
+}

@@ -1,0 +1,154 @@
+//! The promise: a message and the events it becomes are committed together, once, before anybody
+//! tells WhatsApp that it was received.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use uuid::Uuid;
+
+use crate::event::{self, NewEvent};
+use crate::event_type::EventType;
+use crate::ids;
+use crate::message::{self, NewMessage};
+use crate::webhook::{self, Listener};
+
+/// What a call of [`accept`] added.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Messages that were not there before.
+    pub messages: usize,
+    /// The new events' ids, in the order of commit: what is to be rung.
+    pub events: Vec<Uuid>,
+}
+
+/// Commits messages, in slice order, and one event per webhook that matches each, in one transaction.
+///
+/// Ids are derived, so a message that is here already, or stands in the batch twice, adds nothing.
+/// Any error leaves nothing behind; [`crate::failure::classify`] says whether to try again.
+pub async fn accept(conn: &mut AsyncPgConnection, batch: &[&NewMessage]) -> QueryResult<Accepted> {
+    if batch.is_empty() {
+        return Ok(Accepted::default());
+    }
+    conn.transaction(async |conn| {
+        let connections: Vec<Uuid> = batch
+            .iter()
+            .map(|message| message.connection_id)
+            .collect::<HashSet<_>>()
+            .into_iter()
+            .collect();
+        let listeners = Listeners::of(webhook::listening(conn, &connections).await?);
+
+        let fan_out: Vec<i32> = batch
+            .iter()
+            .map(|m| listeners.to(m.connection_id, m.event_type).count() as i32)
+            .collect();
+        let mut new: HashSet<Uuid> = message::insert_new(conn, batch, &fan_out)
+            .await?
+            .into_iter()
+            .collect();
+        let messages = new.len();
+
+        let events: Vec<NewEvent<'_>> = batch
+            .iter()
+            .filter(|message| new.remove(&message.id))
+            .flat_map(|message| {
+                listeners
+                    .to(message.connection_id, message.event_type)
+                    .map(|webhook| NewEvent::of_message(message, webhook))
+            })
+            .collect();
+        let events = event::insert_new(conn, &events).await?;
+        Ok(Accepted { messages, events })
+    })
+    .await
+}
+
+/// Something that happened to a connection, told to the webhooks of its number.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    pub client_id: i32,
+    pub connection_id: Uuid,
+    pub phone_number: String,
+    pub event_type: EventType,
+    /// One of [`ids`]'s: what makes this notice the same when it is given twice.
+    pub source_id: Uuid,
+    /// A JSON object in its written form.
+    pub metadata: String,
+    pub at: DateTime<Utc>,
+}
+
+/// Adds the notice's events within the caller's transaction; returns the new ones' ids.
+pub async fn announce(conn: &mut AsyncPgConnection, notice: &Notice) -> QueryResult<Vec<Uuid>> {
+    let listeners = Listeners::of(webhook::listening(conn, &[notice.connection_id]).await?);
+    let events: Vec<NewEvent<'_>> = listeners
+        .to(notice.connection_id, notice.event_type)
+        .map(|webhook| NewEvent::of_notice(notice, webhook))
+        .collect();
+    event::insert_new(conn, &events).await
+}
+
+/// The active webhooks, by the connection whose number and client are theirs.
+struct Listeners(HashMap<Uuid, Vec<Listener>>);
+
+impl Listeners {
+    fn of(rows: Vec<Listener>) -> Self {
+        let mut map: HashMap<Uuid, Vec<Listener>> = HashMap::new();
+        for listener in rows {
+            map.entry(listener.connection_id)
+                .or_default()
+                .push(listener);
+        }
+        Self(map)
+    }
+
+    fn to(&self, connection: Uuid, event: EventType) -> impl Iterator<Item = Uuid> + '_ {
+        self.0
+            .get(&connection)
+            .into_iter()
+            .flatten()
+            .filter(move |listener| listener.hears(event))
+            .map(|listener| listener.webhook_id)
+    }
+}
+
+impl<'a> NewEvent<'a> {
+    fn of_message(message: &'a NewMessage, webhook_id: Uuid) -> Self {
+        Self {
+            id: ids::event(message.event_type, message.id, webhook_id),
+            client_id: message.client_id,
+            webhook_id,
+            connection_id: message.connection_id,
+            source_id: message.id,
+            event_type: message.event_type,
+            message_id: &message.message_id,
+            chat: &message.chat,
+            from: &message.from,
+            to: &message.to,
+            message_type: &message.message_type,
+            content: &message.content,
+            metadata: &message.metadata,
+            timestamp: message.timestamp,
+        }
+    }
+
+    fn of_notice(notice: &'a Notice, webhook_id: Uuid) -> Self {
+        Self {
+            id: ids::event(notice.event_type, notice.source_id, webhook_id),
+            client_id: notice.client_id,
+            webhook_id,
+            connection_id: notice.connection_id,
+            source_id: notice.source_id,
+            event_type: notice.event_type,
+            message_id: "",
+            chat: "",
+            from: "",
+            to: &notice.phone_number,
+            message_type: notice.event_type.as_str(),
+            content: "",
+            metadata: &notice.metadata,
+            timestamp: notice.at,
+        }
+    }
+}

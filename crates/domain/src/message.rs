@@ -1,0 +1,132 @@
+//! A message as it was received: the row whose commit is what the acknowledgement to WhatsApp means.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{
+    Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use crate::event_type::EventType;
+use crate::statement::Statement;
+
+/// A message to be committed. Its id is one of [`crate::ids`]'s.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    pub id: Uuid,
+    pub client_id: i32,
+    pub connection_id: Uuid,
+    pub event_type: EventType,
+    /// WhatsApp's own id.
+    pub message_id: String,
+    /// The chat's address as the stanza gave it.
+    pub chat: String,
+    pub from: String,
+    pub to: String,
+    pub message_type: String,
+    pub content: String,
+    /// A JSON object in its written form.
+    pub metadata: String,
+    pub timestamp: DateTime<Utc>,
+    /// The protobuf, kept for what could not be understood.
+    pub raw: Option<Vec<u8>>,
+}
+
+/// The longest WhatsApp id that an index entry holds; real ones have 16 to 32 characters.
+const MESSAGE_ID_BYTES: usize = 512;
+
+impl NewMessage {
+    /// Why PostgreSQL cannot store this row, where that can be told beforehand.
+    pub fn poison(&self) -> Option<&'static str> {
+        let texts = [
+            &self.message_id,
+            &self.chat,
+            &self.from,
+            &self.to,
+            &self.message_type,
+            &self.content,
+            &self.metadata,
+        ];
+        if texts.iter().any(|text| text.contains('\0')) {
+            Some("a text holds a NUL character")
+        } else if self.message_id.len() > MESSAGE_ID_BYTES {
+            Some("the message id is longer than 512 bytes")
+        } else {
+            None
+        }
+    }
+}
+
+/// Inserts what is new, in slice order, each with the number of events it will become. Returns the
+/// ids of the rows that were not there before.
+pub(crate) async fn insert_new(
+    conn: &mut AsyncPgConnection,
+    batch: &[&NewMessage],
+    fan_out: &[i32],
+) -> QueryResult<Vec<Uuid>> {
+    #[derive(QueryableByName)]
+    struct Inserted {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    macro_rules! column {
+        ($field:ident . as_str) => {
+            batch.iter().map(|m| m.$field.as_str()).collect::<Vec<_>>()
+        };
+        ($field:ident) => {
+            batch.iter().map(|m| m.$field).collect::<Vec<_>>()
+        };
+    }
+    let raw: Vec<Option<&[u8]>> = batch.iter().map(|m| m.raw.as_deref()).collect();
+    let inserted: Vec<Inserted> = Statement::new(
+        r#"INSERT INTO whatsapp_messages (id, client_id, connection_id, event_type, message_id, chat,
+               "from", "to", message_type, content, metadata, "timestamp", raw, fan_out)
+           SELECT id, client_id, connection_id, event_type, message_id, chat,
+               "from", "to", message_type, content, metadata::json, "timestamp", raw, fan_out
+           FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+               AS new (id, client_id, connection_id, event_type, message_id, chat,
+                       "from", "to", message_type, content, metadata, "timestamp", raw, fan_out)
+           ON CONFLICT DO NOTHING
+           RETURNING id"#,
+    )
+    .bind::<Array<SqlUuid>, _>(column!(id))
+    .bind::<Array<Integer>, _>(column!(client_id))
+    .bind::<Array<SqlUuid>, _>(column!(connection_id))
+    .bind::<Array<Text>, _>(column!(event_type.as_str))
+    .bind::<Array<Text>, _>(column!(message_id.as_str))
+    .bind::<Array<Text>, _>(column!(chat.as_str))
+    .bind::<Array<Text>, _>(column!(from.as_str))
+    .bind::<Array<Text>, _>(column!(to.as_str))
+    .bind::<Array<Text>, _>(column!(message_type.as_str))
+    .bind::<Array<Text>, _>(column!(content.as_str))
+    .bind::<Array<Text>, _>(column!(metadata.as_str))
+    .bind::<Array<Timestamptz>, _>(column!(timestamp))
+    .bind::<Array<Nullable<Binary>>, _>(raw)
+    .bind::<Array<Integer>, _>(fan_out)
+    .load(conn)
+    .await?;
+    Ok(inserted.into_iter().map(|row| row.id).collect())
+}
+
+/// Whether a message of that WhatsApp id is committed for the connection, in whatever chat.
+pub async fn is_committed(
+    conn: &mut AsyncPgConnection,
+    connection_id: Uuid,
+    message_id: &str,
+) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    let found: Count = Statement::new(
+        "SELECT count(*) AS count FROM (SELECT FROM whatsapp_messages
+         WHERE connection_id = ? AND message_id = ? AND event_type <> 'message.undecryptable' LIMIT 1) AS found",
+    )
+    .bind::<SqlUuid, _>(connection_id)
+    .bind::<Text, _>(message_id)
+    .get_result(conn)
+    .await?;
+    Ok(found.count > 0)
+}

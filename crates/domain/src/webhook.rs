@@ -1,0 +1,303 @@
+//! Webhooks: where a client wants the events of one of its numbers.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+use crate::dead_letter;
+use crate::event_type::{EventType, covers};
+use crate::keyring::{Aad, Keyring, SealError};
+use crate::phone::Phone;
+use crate::schema::{whatsapp_webhook_events as events, whatsapp_webhooks as webhooks};
+use crate::statement::Statement;
+
+/// Consecutive failures after which a webhook's status is `failed`.
+pub const FAILURES_UNTIL_FAILED: i32 = 5;
+
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = webhooks, check_for_backend(diesel::pg::Pg))]
+pub struct Webhook {
+    pub id: Uuid,
+    pub client_id: i32,
+    pub phone_number: String,
+    pub webhook_url: String,
+    pub is_active: bool,
+    pub status: String,
+    pub failure_count: i32,
+    pub max_retries: i32,
+    pub last_error: Option<String>,
+    pub last_success_at: Option<DateTime<Utc>>,
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    pub event_types: Vec<String>,
+    pub metadata: serde_json::Value,
+    pub secret: Vec<u8>,
+    pub previous_secret: Option<Vec<u8>>,
+    pub previous_secret_expires_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// What may be set on a webhook. `None` leaves it as it is, or at its default in a new one.
+#[derive(Debug, Clone, Default, AsChangeset)]
+#[diesel(table_name = webhooks)]
+pub struct Changes {
+    pub webhook_url: Option<String>,
+    pub is_active: Option<bool>,
+    pub max_retries: Option<i32>,
+    pub event_types: Option<Vec<String>>,
+    pub metadata: Option<serde_json::Value>,
+}
+
+/// A row of `list`'s cursor: newest first, ties by id.
+pub type Cursor = (DateTime<Utc>, Uuid);
+
+/// Seals a signing secret for the webhook's row.
+pub fn seal_secret(keyring: &Keyring, id: Uuid, secret: &SecretString) -> Vec<u8> {
+    keyring.seal(
+        secret_place(&id.to_string()),
+        secret.expose_secret().as_bytes(),
+    )
+}
+
+/// Opens a signing secret of the webhook's row, the present or the previous one.
+pub fn open_secret(keyring: &Keyring, id: Uuid, sealed: &[u8]) -> Result<SecretString, SealError> {
+    let opened = keyring.open(secret_place(&id.to_string()), sealed)?;
+    let text = String::from_utf8(opened).map_err(|_| SealError::Form)?;
+    Ok(text.into())
+}
+
+fn secret_place(row: &str) -> Aad<'_> {
+    Aad {
+        table: "whatsapp_webhooks",
+        column: "secret",
+        row,
+    }
+}
+
+impl Webhook {
+    /// Registers the webhook of a number, or updates the one that is there: active again, its failures
+    /// forgotten, events that waited for it due. `true` when it is new; `secret` is used only then.
+    pub async fn register(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        id: Uuid,
+        phone: &Phone,
+        changes: &Changes,
+        secret: &[u8],
+    ) -> QueryResult<(Self, bool)> {
+        conn.transaction(async |conn| {
+            let inserted = diesel::insert_into(webhooks::table)
+                .values((
+                    webhooks::id.eq(id),
+                    webhooks::client_id.eq(client_id),
+                    webhooks::phone_number.eq(phone.as_str()),
+                    webhooks::phone_key.eq(phone.key()),
+                    webhooks::webhook_url.eq(changes.webhook_url.as_deref().unwrap_or_default()),
+                    webhooks::secret.eq(secret),
+                ))
+                .on_conflict_do_nothing()
+                .execute(conn)
+                .await?;
+            let key = phone.key();
+            let row: Uuid = webhooks::table
+                .filter(webhooks::client_id.eq(client_id))
+                .filter(webhooks::phone_key.eq(&key))
+                .filter(webhooks::deleted_at.is_null())
+                .select(webhooks::id)
+                .for_update()
+                .first(conn)
+                .await?;
+            let changes = Changes {
+                is_active: Some(true),
+                ..changes.clone()
+            };
+            let webhook = Self::set(conn, row, &changes).await?;
+            Ok((webhook, inserted == 1))
+        })
+        .await
+    }
+
+    pub async fn find(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        id: Uuid,
+    ) -> QueryResult<Option<Self>> {
+        webhooks::table
+            .find(id)
+            .filter(webhooks::client_id.eq(client_id))
+            .filter(webhooks::deleted_at.is_null())
+            .select(Self::as_select())
+            .first(conn)
+            .await
+            .optional()
+    }
+
+    /// Newest first, at most `limit`, from behind `after`.
+    pub async fn list(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        limit: i64,
+        after: Option<Cursor>,
+    ) -> QueryResult<Vec<Self>> {
+        let mut query = webhooks::table
+            .filter(webhooks::client_id.eq(client_id))
+            .filter(webhooks::deleted_at.is_null())
+            .order((webhooks::created_at.desc(), webhooks::id.desc()))
+            .limit(limit)
+            .select(Self::as_select())
+            .into_boxed();
+        if let Some((created_at, id)) = after {
+            query = query.filter(
+                webhooks::created_at
+                    .lt(created_at)
+                    .or(webhooks::created_at.eq(created_at).and(webhooks::id.lt(id))),
+            );
+        }
+        query.load(conn).await
+    }
+
+    /// Changes what is given. To set `is_active` also forgets the failures and makes the events that
+    /// waited due. `None` when the client has no such webhook.
+    pub async fn update(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        id: Uuid,
+        changes: &Changes,
+    ) -> QueryResult<Option<Self>> {
+        conn.transaction(async |conn| {
+            let found = webhooks::table
+                .find(id)
+                .filter(webhooks::client_id.eq(client_id))
+                .filter(webhooks::deleted_at.is_null())
+                .select(webhooks::id)
+                .for_update()
+                .first::<Uuid>(conn)
+                .await
+                .optional()?;
+            match found {
+                None => Ok(None),
+                Some(id) => Self::set(conn, id, changes).await.map(Some),
+            }
+        })
+        .await
+    }
+
+    /// The row is locked by the caller's transaction.
+    async fn set(conn: &mut AsyncPgConnection, id: Uuid, changes: &Changes) -> QueryResult<Self> {
+        let touched = webhooks::updated_at.eq(diesel::dsl::now);
+        let row = webhooks::table.find(id);
+        if changes.is_active != Some(true) {
+            return diesel::update(row)
+                .set((changes, touched))
+                .returning(Self::as_returning())
+                .get_result(conn)
+                .await;
+        }
+        let webhook = diesel::update(row)
+            .set((
+                changes,
+                touched,
+                webhooks::status.eq("active"),
+                webhooks::failure_count.eq(0),
+                webhooks::last_error.eq(None::<String>),
+            ))
+            .returning(Self::as_returning())
+            .get_result(conn)
+            .await?;
+        diesel::update(events::table)
+            .filter(events::webhook_id.eq(id))
+            .filter(events::status.eq("pending"))
+            .filter(events::next_retry_at.is_null())
+            .set((
+                events::next_retry_at.eq(diesel::dsl::now),
+                events::parked.eq(None::<String>),
+            ))
+            .execute(conn)
+            .await?;
+        Ok(webhook)
+    }
+
+    /// Signs with `secret` from now on, and with the secret before it too for `overlap_seconds`.
+    pub async fn rotate_secret(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        id: Uuid,
+        secret: &[u8],
+        overlap_seconds: i32,
+    ) -> QueryResult<bool> {
+        let rotated = Statement::new(
+            "UPDATE whatsapp_webhooks SET previous_secret = secret, secret = ?,
+                 previous_secret_expires_at = now() + make_interval(secs => ?), updated_at = now()
+             WHERE id = ? AND client_id = ? AND deleted_at IS NULL",
+        )
+        .bind::<diesel::sql_types::Binary, _>(secret)
+        .bind::<diesel::sql_types::Double, _>(f64::from(overlap_seconds))
+        .bind::<SqlUuid, _>(id)
+        .bind::<diesel::sql_types::Integer, _>(client_id)
+        .execute(conn)
+        .await?;
+        Ok(rotated == 1)
+    }
+
+    /// Deletes the webhook; its pending events become dead letters. `false` when there is none.
+    pub async fn delete(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        id: Uuid,
+    ) -> QueryResult<bool> {
+        conn.transaction(async |conn| {
+            let deleted = diesel::update(webhooks::table.find(id))
+                .filter(webhooks::client_id.eq(client_id))
+                .filter(webhooks::deleted_at.is_null())
+                .set((
+                    webhooks::deleted_at.eq(diesel::dsl::now),
+                    webhooks::is_active.eq(false),
+                ))
+                .execute(conn)
+                .await?;
+            if deleted == 1 {
+                dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED).await?;
+            }
+            Ok(deleted == 1)
+        })
+        .await
+    }
+}
+
+/// An active webhook of the number and client of a connection.
+#[derive(Debug, Clone, QueryableByName)]
+pub(crate) struct Listener {
+    #[diesel(sql_type = SqlUuid)]
+    pub(crate) connection_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    pub(crate) webhook_id: Uuid,
+    #[diesel(sql_type = Array<Text>)]
+    event_types: Vec<String>,
+}
+
+impl Listener {
+    pub(crate) fn hears(&self, event: EventType) -> bool {
+        self.event_types.iter().any(|filter| covers(filter, event))
+    }
+}
+
+/// Who is to be told of what happens on these connections. Never crosses clients, also when two of
+/// them have linked the same number.
+pub(crate) async fn listening(
+    conn: &mut AsyncPgConnection,
+    connections: &[Uuid],
+) -> QueryResult<Vec<Listener>> {
+    Statement::new(
+        "SELECT c.id AS connection_id, w.id AS webhook_id, w.event_types
+         FROM whatsapp_connections c
+         JOIN whatsapp_webhooks w ON w.client_id = c.client_id AND w.phone_key = c.phone_key
+         WHERE c.id = ANY(?) AND w.is_active AND w.deleted_at IS NULL
+         ORDER BY w.created_at, w.id",
+    )
+    .bind::<Array<SqlUuid>, _>(connections)
+    .load(conn)
+    .await
+}
