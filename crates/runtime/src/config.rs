@@ -2,6 +2,7 @@
 //! the program, `.env` and `.env.local` of the working folder (development only), the
 //! environment. A variable that is set to nothing counts as not set.
 
+mod encryption;
 mod layers;
 mod servers;
 
