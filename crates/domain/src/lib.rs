@@ -5,6 +5,7 @@
 //! query that a client's request reaches takes the client's id.
 
 // identities and value types
+pub mod address;
 pub mod event_type;
 pub mod ids;
 pub mod jid;
