@@ -1,1 +1,21 @@
+//! What tests and benches stand on: real databases, a real Redis, real processes, and a webhook
+//! receiver that misbehaves on demand. Everything panics when it can't do its job: in a test,
+//! that is the answer.
 
+pub mod database;
+pub mod eventually;
+pub mod port;
+pub mod process;
+pub mod receiver;
+pub mod redis;
+pub mod servers;
+pub mod shared;
+
+pub use database::Database;
+pub use eventually::eventually;
+pub use port::free_port;
+pub use process::{Process, Program};
+pub use receiver::{Answer, Received, Receiver};
+pub use redis::RedisDatabase;
+pub use rustix::process::Signal;
+pub use servers::{Server, Servers};

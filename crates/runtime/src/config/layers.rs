@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::env;
 use std::path::Path;
 
-use config::{Config, File, FileFormat, Map, Source, Value, ValueKind};
+use config::{Config, File, FileFormat, Map, Source, Value};
 
 use super::{ConfigError, Mode};
 
@@ -107,12 +107,18 @@ fn merge(mode: Mode, defaults: &str, overlays: Vec<BTreeMap<String, String>>) ->
     for overlay in overlays {
         let set = overlay
             .into_iter()
-            .filter(|(_, value)| !value.trim().is_empty());
+            .filter(|(name, value)| is_plain(name) && !value.trim().is_empty());
         builder = builder.add_source(Layer(
             set.map(|(name, value)| (name, value.into())).collect(),
         ));
     }
     builder.build().expect("maps of strings always merge")
+}
+
+/// Some shells export names with dots and brackets, which `config` would read as paths.
+fn is_plain(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Variables under their own names: `config`'s own environment source changes their case.
@@ -126,14 +132,6 @@ impl Source for Layer {
 
     fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
         Ok(self.0.clone())
-    }
-
-    /// A name is taken as it is: the dots and brackets that some shells export are no paths.
-    fn collect_to(&self, cache: &mut Value) -> Result<(), config::ConfigError> {
-        if let ValueKind::Table(table) = &mut cache.kind {
-            table.extend(self.0.clone());
-        }
-        Ok(())
     }
 }
 

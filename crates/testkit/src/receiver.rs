@@ -1,0 +1,166 @@
+//! A webhook receiver: it records every request and answers as it was told, well or badly.
+
+pub mod answer;
+pub mod control;
+mod handler;
+pub mod record;
+pub mod signature;
+
+use std::any::Any;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Extensions, Server, ServerHandle};
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpServer};
+
+use crate::eventually;
+pub use answer::{Answer, Ending};
+pub use record::{Received, Record};
+
+/// A receiver in this process. It stops with this value.
+#[derive(Debug)]
+pub struct Receiver {
+    address: SocketAddr,
+    record: Arc<Record>,
+    server: ServerHandle,
+}
+
+impl Receiver {
+    /// Listens on a free port of 127.0.0.1 and answers 200 to everything.
+    pub async fn start() -> Self {
+        Self::listen("127.0.0.1:0".parse().expect("an address")).await
+    }
+
+    /// Listens where another receiver did before.
+    pub async fn listen(address: SocketAddr) -> Self {
+        let record = Arc::new(Record::default());
+        let (address, server) = serve(address, Arc::clone(&record), Surface::Plain, 1)
+            .unwrap_or_else(|error| panic!("a receiver at {address}: {error}"));
+        let handle = server.handle();
+        tokio::spawn(server);
+        Self {
+            address,
+            record,
+            server: handle,
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a path, which starts with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// From now on, answers so to requests for the path.
+    pub fn answer(&self, path: &str, answer: Answer) {
+        self.record.script(path, [answer]);
+    }
+
+    /// Answers to the next requests for the path, one by one; the last of them to all others.
+    pub fn answers(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.record.script(path, answers);
+    }
+
+    /// All requests so far, in the order of their arrival.
+    pub fn received(&self) -> Vec<Received> {
+        self.record.since(0)
+    }
+
+    /// The requests for one path so far.
+    pub fn received_at(&self, path: &str) -> Vec<Received> {
+        self.received()
+            .into_iter()
+            .filter(|request| request.path == path)
+            .collect()
+    }
+
+    /// Waits until `count` requests have arrived, and returns all there are.
+    pub async fn wait_for(&self, count: usize, limit: Duration) -> Vec<Received> {
+        eventually(limit, async || {
+            let received = self.received();
+            let enough = received.len() >= count;
+            if enough {
+                Ok(received)
+            } else {
+                Err(format!("{} of {count} arrived", received.len()))
+            }
+        })
+        .await
+    }
+
+    /// How many requests for the path were unanswered at once, at most.
+    pub fn most_at_once(&self, path: &str) -> usize {
+        self.record.most_at_once(path)
+    }
+
+    /// Stops listening and drops all connections.
+    pub async fn stop(&self) {
+        self.server.stop(false).await;
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // The command is given by the call; only its completion would have to be awaited.
+        drop(self.server.stop(false));
+    }
+}
+
+/// What a receiver serves beside recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    Plain,
+    /// `/_control` and `/sink`: see [`control`].
+    Controlled,
+}
+
+/// A receiver's server, which listens already, and where.
+pub fn serve(
+    address: SocketAddr,
+    record: Arc<Record>,
+    surface: Surface,
+    workers: usize,
+) -> std::io::Result<(SocketAddr, Server)> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::from(Arc::clone(&record)))
+            .app_data(web::PayloadConfig::new(handler::LARGEST_BODY))
+            .configure(|app| {
+                if surface == Surface::Controlled {
+                    control::routes(app);
+                }
+            })
+            .default_service(web::to(handler::receive))
+    })
+    .on_connect(keep_socket)
+    .workers(workers)
+    .disable_signals()
+    .shutdown_timeout(1)
+    .bind(address)?;
+    let address = server.addrs()[0];
+    Ok((address, server.run()))
+}
+
+/// A second handle on the request's connection, to cut it in a way that HTTP doesn't offer.
+#[derive(Debug)]
+struct Socket(TcpStream);
+
+impl Socket {
+    fn cut(&self) {
+        // Fails only when the other side was faster.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+fn keep_socket(connection: &dyn Any, data: &mut Extensions) {
+    let stream = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
+    if let Some(handle) = stream.and_then(|stream| stream.as_fd().try_clone_to_owned().ok()) {
+        data.insert(Socket(TcpStream::from(handle)));
+    }
+}

@@ -1,0 +1,106 @@
+use std::convert::Infallible;
+use std::future;
+use std::io;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use chrono::Utc;
+use futures_util::{StreamExt, stream};
+use tokio::time::sleep;
+
+use super::Socket;
+use super::answer::{Answer, Ending};
+use super::record::{InFlight, Received, Record};
+
+/// Larger bodies are refused with a 413 that is not recorded.
+pub(super) const LARGEST_BODY: usize = 16 << 20;
+
+/// Records a request and answers it as scripted.
+pub(super) async fn receive(
+    request: HttpRequest,
+    arrival: Arrival,
+    body: Bytes,
+    record: Data<Record>,
+) -> HttpResponse {
+    let headers = request.headers().iter().map(|(name, value)| {
+        (
+            name.as_str().to_owned(),
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        )
+    });
+    let received = Received {
+        sequence: 0,
+        method: request.method().to_string(),
+        path: request.path().to_owned(),
+        headers: headers.collect(),
+        body,
+        arrived: arrival.0,
+    };
+    let (answer, in_flight) = record.into_inner().take(received);
+    sleep_unless_zero(answer.delay_ms).await;
+    if matches!(answer.ending, Ending::Hang | Ending::Close) {
+        if answer.ending == Ending::Close
+            && let Some(socket) = request.conn_data::<Socket>()
+        {
+            socket.cut();
+        }
+        // The connection's end, by whichever side, drops this.
+        return future::pending().await;
+    }
+    respond(answer, in_flight)
+}
+
+fn respond(answer: Answer, in_flight: InFlight) -> HttpResponse {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    for (name, value) in &answer.headers {
+        insert(&mut response, name, value);
+    }
+    let body = Bytes::from(answer.body);
+    match answer.ending {
+        Ending::Cut => {
+            let end = stream::once(async { Err(io::Error::other("cut on purpose")) });
+            response.streaming(stream::iter([Ok(body)]).chain(end))
+        }
+        Ending::Drip { times, pause_ms } => {
+            let drops = stream::iter(0..times).then(move |_| {
+                let drop = body.clone();
+                let _ = &in_flight;
+                async move {
+                    sleep_unless_zero(pause_ms).await;
+                    Ok::<_, Infallible>(drop)
+                }
+            });
+            response.streaming(drops)
+        }
+        Ending::Whole | Ending::Hang | Ending::Close => response.body(body),
+    }
+}
+
+fn insert(response: &mut HttpResponseBuilder, name: &str, value: &str) {
+    let name = HeaderName::from_bytes(name.as_bytes());
+    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+        response.insert_header((name, value));
+    }
+}
+
+async fn sleep_unless_zero(millis: u64) {
+    if millis > 0 {
+        sleep(Duration::from_millis(millis)).await;
+    }
+}
+
+/// The moment in which a request's head was there, taken before its body is read.
+pub(super) struct Arrival(chrono::DateTime<Utc>);
+
+impl actix_web::FromRequest for Arrival {
+    type Error = actix_web::Error;
+    type Future = future::Ready<Result<Self, Self::Error>>;
+
+    fn from_request(_: &HttpRequest, _: &mut actix_web::dev::Payload) -> Self::Future {
+        future::ready(Ok(Self(Utc::now())))
+    }
+}
