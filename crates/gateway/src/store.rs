@@ -1,0 +1,246 @@
+//! The protocol store: what the client library must remember of one linked device, in PostgreSQL.
+//!
+//! One [`Store`] serves one session, scoped by its device row; nothing is cached in the process, so a
+//! session can be taken over by whoever opens the same row. What an error means to the library decides
+//! how long each operation waits while PostgreSQL is away ([`patience`]); how a message whose ratchet
+//! moved on is never acknowledged unheard is told in [`pending_inbound`].
+
+mod app_sync;
+mod columns;
+mod device;
+pub mod inflight;
+mod msg_secret;
+mod patience;
+pub mod pending_inbound;
+mod protocol;
+mod schema;
+mod signal;
+mod tc_token;
+
+use std::sync::Arc;
+
+use diesel::ExpressionMethods;
+use diesel::OptionalExtension;
+use diesel::QueryDsl;
+use diesel::result::QueryResult;
+use diesel_async::pooled_connection::deadpool::Object;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use domain::keyring::{Aad, Keyring};
+use runtime::postgres::Pool;
+use tokio::time::Instant;
+use uuid::Uuid;
+use whatsapp_rust::wacore::store::error::{Result, StoreError};
+
+use self::inflight::Registry;
+use self::patience::{Failed, Limit, Patience, Query};
+use self::pending_inbound::LostBodies;
+use self::schema::protocol_devices;
+
+/// What all stores of a process share.
+#[derive(Clone)]
+pub struct Shelf {
+    pub pool: Pool,
+    pub keyring: Arc<Keyring>,
+    pub inflight: Arc<Registry>,
+    pub lost_bodies: Arc<dyn LostBodies>,
+}
+
+/// The library's `Backend` for one connection's device.
+pub struct Store {
+    shelf: Shelf,
+    connection_id: Uuid,
+    device_id: i32,
+}
+
+/// Finds the connection's device row, or makes one that has no keys yet. Returns the device's id.
+pub async fn find_or_create_device(
+    conn: &mut AsyncPgConnection,
+    connection_id: Uuid,
+) -> QueryResult<i32> {
+    if let Some(device_id) = find_device(conn, connection_id).await? {
+        return Ok(device_id);
+    }
+    diesel::insert_into(protocol_devices::table)
+        .values(protocol_devices::connection_id.eq(connection_id))
+        .on_conflict(protocol_devices::connection_id)
+        .do_update()
+        .set(protocol_devices::connection_id.eq(connection_id))
+        .returning(protocol_devices::device_id)
+        .get_result(conn)
+        .await
+}
+
+/// The connection's device, when it has one.
+pub async fn find_device(
+    conn: &mut AsyncPgConnection,
+    connection_id: Uuid,
+) -> QueryResult<Option<i32>> {
+    protocol_devices::table
+        .filter(protocol_devices::connection_id.eq(connection_id))
+        .select(protocol_devices::device_id)
+        .first(conn)
+        .await
+        .optional()
+}
+
+/// Deletes the connection's device and with it every key; returns whether there was one. A store that is
+/// still open over it fails from then on with `DeviceNotFound`.
+pub async fn delete_device(conn: &mut AsyncPgConnection, connection_id: Uuid) -> QueryResult<bool> {
+    diesel::delete(protocol_devices::table)
+        .filter(protocol_devices::connection_id.eq(connection_id))
+        .execute(conn)
+        .await
+        .map(|rows| rows > 0)
+}
+
+impl Store {
+    /// A store over an existing device row (see [`find_or_create_device`]).
+    pub fn new(shelf: Shelf, connection_id: Uuid, device_id: i32) -> Self {
+        Self {
+            shelf,
+            connection_id,
+            device_id,
+        }
+    }
+
+    pub fn device_id(&self) -> i32 {
+        self.device_id
+    }
+
+    /// Runs a query that changes nothing.
+    fn read<'a, T, F>(
+        &'a self,
+        operation: &'static str,
+        patience: Patience,
+        query: F,
+    ) -> impl Future<Output = Result<T>> + Send + 'a
+    where
+        T: Send + 'a,
+        F: Query<T> + 'a,
+    {
+        self.run(Limit::new(operation, patience), Order::Any, query)
+    }
+
+    /// Runs a change. Every write of a store goes through here or through [`Store::write_ratchet`].
+    ///
+    /// A change may have taken effect though its attempt failed, so each must be one that can be repeated.
+    fn write<'a, T, F>(
+        &'a self,
+        operation: &'static str,
+        patience: Patience,
+        change: F,
+    ) -> impl Future<Output = Result<T>> + Send + 'a
+    where
+        T: Send + 'a,
+        F: Query<T> + 'a,
+    {
+        self.run(Limit::new(operation, patience), Order::Any, change)
+    }
+
+    /// Runs a change of ratchets, once the pending rows of the messages that may have moved them are
+    /// durable (see [`pending_inbound`]).
+    ///
+    /// The library holds its session cache meanwhile and repeats a failed flush by itself, so the wait
+    /// is brief.
+    fn write_ratchet<'a, T, F>(
+        &'a self,
+        operation: &'static str,
+        change: F,
+    ) -> impl Future<Output = Result<T>> + Send + 'a
+    where
+        T: Send + 'a,
+        F: Query<T> + 'a,
+    {
+        let limit = Limit::new(operation, Patience::Brief);
+        self.run(limit, Order::AfterPendingRows, change)
+    }
+
+    fn run<'a, T, F>(
+        &'a self,
+        mut limit: Limit,
+        order: Order,
+        statement: F,
+    ) -> impl Future<Output = Result<T>> + Send + 'a
+    where
+        T: Send + 'a,
+        F: Query<T> + 'a,
+    {
+        async move {
+            loop {
+                let outcome = match self.checkout(order, limit.deadline()).await {
+                    Ok(mut conn) => statement(&mut conn).await.map_err(Failed::from),
+                    Err(failed) => Err(failed),
+                };
+                match outcome {
+                    Ok(value) => return Ok(value),
+                    Err(failed) => limit.wait_after(failed, self.device_id).await?,
+                }
+            }
+        }
+    }
+
+    /// A connection from the pool. While it waits for rows it holds none: they need one each.
+    async fn checkout(
+        &self,
+        order: Order,
+        deadline: Instant,
+    ) -> std::result::Result<Object<AsyncPgConnection>, Failed> {
+        let Shelf { pool, inflight, .. } = &self.shelf;
+        if let Order::AfterPendingRows = order {
+            inflight.settled(self.connection_id, deadline).await?;
+            let conn = pool.get().await?;
+            // A message that was decrypted just before the library began this flush is on its way to its
+            // row: the checkout, a round trip, gave it the time to be seen here.
+            if !inflight.is_busy(self.connection_id) {
+                return Ok(conn);
+            }
+            drop(conn);
+            inflight.settled(self.connection_id, deadline).await?;
+        }
+        Ok(pool.get().await?)
+    }
+
+    fn seal(&self, place: Place, row: &str, plaintext: &[u8]) -> Vec<u8> {
+        self.shelf.keyring.seal(
+            Aad {
+                table: place.table,
+                column: place.column,
+                row: &self.row(row),
+            },
+            plaintext,
+        )
+    }
+
+    fn open(&self, place: Place, row: &str, sealed: &[u8]) -> Result<Vec<u8>> {
+        self.shelf
+            .keyring
+            .open(
+                Aad {
+                    table: place.table,
+                    column: place.column,
+                    row: &self.row(row),
+                },
+                sealed,
+            )
+            .map_err(|error| StoreError::Serialization(Box::new(error)))
+    }
+
+    /// The device is part of every row's name: no device's keys open under another's.
+    fn row(&self, row: &str) -> String {
+        format!("{}/{row}", self.device_id)
+    }
+}
+
+/// What a write must come after.
+#[derive(Clone, Copy)]
+enum Order {
+    Any,
+    AfterPendingRows,
+}
+
+/// A sealed column.
+#[derive(Clone, Copy)]
+struct Place {
+    table: &'static str,
+    column: &'static str,
+}

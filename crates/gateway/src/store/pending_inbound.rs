@@ -1,0 +1,287 @@
+//! Decrypted messages on their way to the durability hook.
+//!
+//! The library keeps a message here before it calls the hook, removes it after the hook returned `Ok`,
+//! and acknowledges it then. It asks for a body again only when a stanza comes a second time and Signal
+//! says that its ratchet has passed it (and once, for a probe it has just stored, when a client is
+//! built). So a body that is missing then is never that of a first delivery. It is one of these:
+//!
+//! - its row is being written, or the hook is at work on it: an error, which leaves the stanza
+//!   unacknowledged;
+//! - its message is committed, and only the acknowledgement was lost: `None`, acknowledge;
+//! - the hook passed it by (what the account's own devices tell each other): its row stays, without a
+//!   body: `None`;
+//! - none of these: the ratchet's new state survived and the body did not. That is told to [`LostBodies`],
+//!   once, and then `None`. (A stanza that carried nothing but a group's sender key never has a body. It
+//!   cannot be told apart when its acknowledgement is lost, and is reported too: better than silence.)
+//!
+//! If storing a body fails, the stanza's second delivery is such a duplicate. Therefore storing returns no
+//! error while the device exists: it waits. A task that waits ends with its runtime; there is no other way
+//! out, since an error would be an acknowledgement without a message at the next delivery.
+//!
+//! The last case is kept rare by order: the library flushes the ratchets of all chats at once, also of
+//! those whose message is still being stored here, so such a flush waits for the rows before it
+//! ([`Registry::settled`](super::inflight::Registry)).
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::message::is_committed;
+use domain::statement::Statement;
+use uuid::Uuid;
+use whatsapp_rust::async_trait;
+use whatsapp_rust::wacore::store::error::{Result, StoreError};
+use whatsapp_rust::wacore::store::traits::{PendingInboundKey, PendingInboundRow};
+
+use super::columns::last_by_key;
+use super::inflight::Key;
+use super::patience::Patience;
+use super::schema::protocol_pending_inbound as pending;
+use super::{Place, Store};
+
+const BODY: Place = Place {
+    table: "protocol_pending_inbound",
+    column: "body",
+};
+
+/// A message that can be neither replayed nor read again. Chat and sender are as the library gives them:
+/// the stanza's own.
+#[derive(Debug, Clone, Copy)]
+pub struct LostBody<'a> {
+    pub connection_id: Uuid,
+    pub chat: &'a str,
+    pub sender: &'a str,
+    pub message_id: &'a str,
+}
+
+/// Who is told of lost bodies.
+#[async_trait]
+pub trait LostBodies: Send + Sync {
+    /// Commits that the message was lost. After `Ok` its stanza is acknowledged; after an error it comes
+    /// again, and so does this call.
+    async fn report(&self, lost: LostBody<'_>) -> anyhow::Result<()>;
+}
+
+enum Known {
+    Body(Vec<u8>),
+    Settled,
+    Nothing,
+}
+
+impl Store {
+    pub(super) async fn keep_bodies(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
+        let (keys, rows) = last_by_key(
+            rows.iter()
+                .map(|row| (Key::new(row.chat, row.sender, row.id), row)),
+        );
+        let _flight = self.shelf.inflight.enter(self.connection_id, keys.clone());
+        let bodies: Vec<Option<Vec<u8>>> = keys
+            .iter()
+            .zip(&rows)
+            .map(|(key, row)| Some(self.seal(BODY, &hex::encode(key.as_bytes()), row.message)))
+            .collect();
+        self.put_rows(
+            "store_pending_inbound",
+            &keys,
+            rows.iter().map(|row| [row.chat, row.sender, row.id]),
+            &bodies,
+        )
+        .await
+    }
+
+    pub(super) async fn find_body(
+        &self,
+        chat: &str,
+        sender: &str,
+        id: &str,
+    ) -> Result<Option<Vec<u8>>> {
+        let key = Key::new(chat, sender, id);
+        let mut known = self.look_up(key, id).await?;
+        if let Known::Nothing = known {
+            if self.shelf.inflight.holds(self.connection_id, key) {
+                return Err(StoreError::Validation(format!(
+                    "message {id} is still being committed"
+                )));
+            }
+            // It may have landed between the look and the question.
+            known = self.look_up(key, id).await?;
+        }
+        match known {
+            Known::Body(sealed) => self
+                .open(BODY, &hex::encode(key.as_bytes()), &sealed)
+                .map(Some),
+            Known::Settled => Ok(None),
+            Known::Nothing => {
+                self.report_lost(key, chat, sender, id).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// What can be said of a message, looked up in the order in which a message moves.
+    async fn look_up(&self, key: Key, id: &str) -> Result<Known> {
+        let id = storable(id);
+        self.read("get_pending_inbound", Patience::Outage, async |conn| {
+            let row: Option<Option<Vec<u8>>> = pending::table
+                .find((self.device_id, key.as_bytes()))
+                .select(pending::body)
+                .first(conn)
+                .await
+                .optional()?;
+            match row {
+                Some(Some(body)) => Ok(Known::Body(body)),
+                Some(None) => Ok(Known::Settled),
+                None if is_committed(conn, self.connection_id, &id).await? => Ok(Known::Settled),
+                None => Ok(Known::Nothing),
+            }
+        })
+        .await
+    }
+
+    async fn report_lost(&self, key: Key, chat: &str, sender: &str, id: &str) -> Result<()> {
+        let lost = LostBody {
+            connection_id: self.connection_id,
+            chat,
+            sender,
+            message_id: id,
+        };
+        tracing::error!(
+            connection_id = %self.connection_id,
+            message_id = id,
+            "a message's ratchet was kept and its body was not"
+        );
+        self.shelf
+            .lost_bodies
+            .report(lost)
+            .await
+            .map_err(|error| StoreError::Database(error.into()))?;
+        metrics::counter!("gateway_bodies_lost_total").increment(1);
+        // So that it is told once, should the acknowledgement be lost too.
+        self.put_rows(
+            "settle_lost_body",
+            &[key],
+            std::iter::once([chat, sender, id]),
+            &[None],
+        )
+        .await
+    }
+
+    pub(super) async fn settle_bodies(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
+        let keys = keys
+            .iter()
+            .map(|key| Key::new(key.chat, key.sender, key.id));
+        let inflight = &self.shelf.inflight;
+        let (left_out, done): (Vec<Key>, Vec<Key>) =
+            keys.partition(|key| inflight.is_left_out(self.connection_id, *key));
+        if !done.is_empty() {
+            self.change_settled(
+                "delete_pending_inbound",
+                "DELETE FROM protocol_pending_inbound
+                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
+                     AND device_id = ? AND key = ANY(?)",
+                &done,
+            )
+            .await?;
+        }
+        if !left_out.is_empty() {
+            self.change_settled(
+                "leave_out_pending_inbound",
+                "UPDATE protocol_pending_inbound SET body = NULL
+                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
+                     AND device_id = ? AND key = ANY(?)",
+                &left_out,
+            )
+            .await?;
+            inflight.forget_left_out(self.connection_id, &left_out);
+        }
+        Ok(())
+    }
+
+    /// Changes rows of which the hook is done, without waiting for the disk: if a crash undoes it, the
+    /// bodies go to the hook again, which meets its own rows. The acknowledgement waits for this.
+    async fn change_settled(
+        &self,
+        operation: &'static str,
+        statement: &'static str,
+        keys: &[Key],
+    ) -> Result<()> {
+        let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
+        self.write(operation, Patience::Brief, async |conn| {
+            Statement::new(statement)
+                .bind::<Integer, _>(self.device_id)
+                .bind::<Array<Binary>, _>(&keys)
+                .execute(conn)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Old rows go when their message is committed, or there is none to come; a body that no hook has
+    /// taken stays.
+    pub(super) async fn expire_bodies(&self, cutoff_timestamp: i64) -> Result<u32> {
+        let rows = self
+            .write(
+                "delete_expired_pending_inbound",
+                Patience::Brief,
+                async |conn| {
+                    Statement::new(
+                        "DELETE FROM protocol_pending_inbound AS old
+                     WHERE device_id = ? AND stored_at < to_timestamp(?)
+                         AND (body IS NULL OR EXISTS (SELECT FROM whatsapp_messages AS message
+                             WHERE message.connection_id = ?
+                                 AND message.message_id = old.message_id
+                                 AND message.event_type <> 'message.undecryptable'))",
+                    )
+                    .bind::<Integer, _>(self.device_id)
+                    .bind::<BigInt, _>(cutoff_timestamp)
+                    .bind::<SqlUuid, _>(self.connection_id)
+                    .execute(conn)
+                    .await
+                },
+            )
+            .await?;
+        Ok(u32::try_from(rows).unwrap_or(u32::MAX))
+    }
+
+    async fn put_rows<'a>(
+        &self,
+        operation: &'static str,
+        keys: &[Key],
+        names: impl Iterator<Item = [&'a str; 3]>,
+        bodies: &[Option<Vec<u8>>],
+    ) -> Result<()> {
+        let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
+        let mut columns: [Vec<String>; 3] = Default::default();
+        for name in names {
+            for (column, part) in columns.iter_mut().zip(name) {
+                column.push(storable(part));
+            }
+        }
+        let [chats, senders, ids] = &columns;
+        self.write(operation, Patience::Unending, async |conn| {
+            Statement::new(
+                "INSERT INTO protocol_pending_inbound
+                     (device_id, key, chat, sender, message_id, body)
+                 SELECT ?, * FROM unnest(?, ?, ?, ?, ?)
+                 ON CONFLICT (device_id, key)
+                 DO UPDATE SET body = EXCLUDED.body, stored_at = EXCLUDED.stored_at",
+            )
+            .bind::<Integer, _>(self.device_id)
+            .bind::<Array<Binary>, _>(&keys)
+            .bind::<Array<Text>, _>(chats)
+            .bind::<Array<Text>, _>(senders)
+            .bind::<Array<Text>, _>(ids)
+            .bind::<Array<Nullable<Binary>>, _>(bodies)
+            .execute(conn)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A text without what a text column refuses, so that no stranger's id can keep a body from being stored.
+/// The key is made of the true one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
