@@ -1,0 +1,71 @@
+use chrono::{Days, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use domain::partition::maintain;
+use domain::statement::Statement;
+
+use crate::world::World;
+
+async fn rows_in(conn: &mut AsyncPgConnection, table: &'static str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    let count: Count = Statement::new(table).get_result(conn).await.unwrap();
+    count.count
+}
+
+const IN_DEFAULT: &str = "SELECT count(*) AS count FROM whatsapp_webhook_events_default";
+const IN_ALL: &str = "SELECT count(*) AS count FROM whatsapp_webhook_events";
+
+#[tokio::test]
+async fn maintenance_is_idempotent() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    maintain(&mut conn, Utc::now(), None).await.unwrap();
+    let again = maintain(&mut conn, Utc::now(), None).await.unwrap();
+    assert!(again.made.is_empty() && again.dropped.is_empty() && again.kept.is_empty());
+}
+
+#[tokio::test]
+async fn rows_that_came_before_their_partition_are_moved_into_it() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let id = world.accept(&["A"]).await[0];
+    assert_eq!(rows_in(&mut conn, IN_ALL).await, 1);
+    let before = rows_in(&mut conn, IN_DEFAULT).await;
+    assert_eq!(
+        before, 1,
+        "the world's messages are of 1970, which no partition holds"
+    );
+
+    maintain(&mut conn, chrono::DateTime::UNIX_EPOCH + Days::new(1), None)
+        .await
+        .unwrap();
+
+    assert_eq!(rows_in(&mut conn, IN_DEFAULT).await, 0);
+    assert_eq!(world.event(id).await.status, "pending");
+}
+
+#[tokio::test]
+async fn a_partition_goes_when_its_time_is_over_but_not_with_events_to_deliver() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let epoch = chrono::DateTime::UNIX_EPOCH + Days::new(1);
+    let id = world.accept(&["A"]).await[0];
+    maintain(&mut conn, epoch, None).await.unwrap();
+
+    let kept = maintain(&mut conn, Utc::now(), Some(7)).await.unwrap();
+    assert_eq!(kept.kept, ["whatsapp_webhook_events_19700101"]);
+    assert!(!kept.dropped.is_empty());
+    assert_eq!(world.event(id).await.status, "pending");
+
+    domain::webhook::Webhook::delete(&mut conn, world.client.id, world.webhook.id)
+        .await
+        .unwrap();
+    let dropped = maintain(&mut conn, Utc::now(), Some(7)).await.unwrap();
+    assert_eq!(dropped.dropped, ["whatsapp_webhook_events_19700101"]);
+    assert_eq!(rows_in(&mut conn, IN_ALL).await, 0);
+}

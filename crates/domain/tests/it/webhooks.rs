@@ -1,0 +1,151 @@
+use domain::client::Client;
+use domain::keyring::Keyring;
+use domain::phone::Phone;
+use domain::webhook::{Changes, Webhook, open_secret, seal_secret};
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use crate::world::{World, register};
+
+#[tokio::test]
+async fn registering_a_number_again_updates_its_webhook_and_clears_its_failures() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let off = Changes {
+        is_active: Some(false),
+        max_retries: Some(9),
+        ..Changes::default()
+    };
+    Webhook::update(&mut conn, world.client.id, world.webhook.id, &off)
+        .await
+        .unwrap();
+
+    let phone: Phone = "+55 (11) 98888-7777".parse().unwrap();
+    let changes = Changes {
+        webhook_url: Some("https://example.com/other".to_owned()),
+        ..Changes::default()
+    };
+    let (webhook, new) = Webhook::register(
+        &mut conn,
+        world.client.id,
+        Uuid::now_v7(),
+        &phone,
+        &changes,
+        b"new",
+    )
+    .await
+    .unwrap();
+
+    assert!(!new);
+    assert_eq!(webhook.id, world.webhook.id);
+    assert_eq!(webhook.webhook_url, "https://example.com/other");
+    assert_eq!((webhook.is_active, webhook.max_retries), (true, 9));
+    assert_eq!(webhook.secret, world.webhook.secret);
+}
+
+#[tokio::test]
+async fn a_deleted_webhook_makes_room_for_a_new_one() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    assert!(
+        Webhook::delete(&mut conn, world.client.id, world.webhook.id)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !Webhook::delete(&mut conn, world.client.id, world.webhook.id)
+            .await
+            .unwrap()
+    );
+    let again = register(
+        &mut conn,
+        world.client.id,
+        crate::world::NUMBER,
+        &["message"],
+    )
+    .await;
+    assert_ne!(again.id, world.webhook.id);
+}
+
+#[tokio::test]
+async fn another_clients_webhook_is_not_there() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let stranger = Client::insert(&mut conn, "stranger").await.unwrap().id;
+    let id = world.webhook.id;
+    assert!(
+        Webhook::find(&mut conn, stranger, id)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let changes = Changes {
+        max_retries: Some(1),
+        ..Changes::default()
+    };
+    assert!(
+        Webhook::update(&mut conn, stranger, id, &changes)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        !Webhook::rotate_secret(&mut conn, stranger, id, b"x", 60)
+            .await
+            .unwrap()
+    );
+    assert!(!Webhook::delete(&mut conn, stranger, id).await.unwrap());
+    assert!(
+        Webhook::list(&mut conn, stranger, 10, None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn pages_of_webhooks_meet_without_gap_or_overlap() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    for number in 0..7 {
+        register(
+            &mut conn,
+            world.client.id,
+            &format!("4915100000{number:02}"),
+            &["*"],
+        )
+        .await;
+    }
+    let all = Webhook::list(&mut conn, world.client.id, 100, None)
+        .await
+        .unwrap();
+    let mut paged = Vec::new();
+    let mut after = None;
+    loop {
+        let page = Webhook::list(&mut conn, world.client.id, 3, after)
+            .await
+            .unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some((last.created_at, last.id));
+        paged.extend(page.into_iter().map(|webhook| webhook.id));
+    }
+    assert_eq!(
+        paged,
+        all.iter().map(|webhook| webhook.id).collect::<Vec<_>>()
+    );
+    assert_eq!(paged.len(), 8);
+}
+
+#[test]
+fn a_sealed_secret_opens_for_its_own_webhook_only() {
+    let keyring = Keyring::parse("k:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    let (mine, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let sealed = seal_secret(&keyring, mine, &"whsec_abc".to_owned().into());
+    assert_eq!(
+        open_secret(&keyring, mine, &sealed)
+            .unwrap()
+            .expose_secret(),
+        "whsec_abc"
+    );
+    assert!(open_secret(&keyring, other, &sealed).is_err());
+}
