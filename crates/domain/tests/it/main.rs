@@ -1,4 +1,5 @@
 //! The queries, against a real PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
 
 mod claims;
 mod connections;
