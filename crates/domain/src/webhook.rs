@@ -249,8 +249,13 @@ impl Webhook {
         id: Uuid,
     ) -> QueryResult<bool> {
         conn.transaction(async |conn| {
+            if Self::find(conn, client_id, id).await?.is_none() {
+                return Ok(false);
+            }
+            // Events before their webhook, as the recorder locks them: the two cannot deadlock. An event
+            // that is committed in between is found by the poller.
+            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED).await?;
             let deleted = diesel::update(webhooks::table.find(id))
-                .filter(webhooks::client_id.eq(client_id))
                 .filter(webhooks::deleted_at.is_null())
                 .set((
                     webhooks::deleted_at.eq(diesel::dsl::now),
@@ -258,9 +263,6 @@ impl Webhook {
                 ))
                 .execute(conn)
                 .await?;
-            if deleted == 1 {
-                dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED).await?;
-            }
             Ok(deleted == 1)
         })
         .await
