@@ -53,6 +53,15 @@ impl Client {
             .await
     }
 
+    pub async fn find(conn: &mut AsyncPgConnection, id: i32) -> QueryResult<Option<Self>> {
+        clients::table
+            .find(id)
+            .select(Self::as_select())
+            .first(conn)
+            .await
+            .optional()
+    }
+
     pub async fn list(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Self>> {
         clients::table
             .order(clients::id)

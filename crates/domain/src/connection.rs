@@ -125,24 +125,30 @@ impl Connection {
         phone: &Phone,
         pairing: Pairing,
     ) -> Result<Self, ConnectError> {
-        let connected = conn
-            .transaction(async |conn| {
-                match Self::of_user_locked(conn, client_id, user_id).await? {
-                    Some(found) => found.reconnect(conn, phone, pairing).await,
-                    None => Ok(Self::insert(conn, client_id, user_id, phone, pairing).await?),
-                }
-            })
-            .await;
-        connected.map_err(|error| match error {
-            ConnectError::Query(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, info)) => {
-                match info.constraint_name() {
-                    Some("whatsapp_connections_live_number") => ConnectError::NumberTaken,
-                    // Another request made this user's connection between the look and the insert.
-                    _ => ConnectError::AlreadyConnected,
-                }
+        loop {
+            let connected = conn
+                .transaction(async |conn| {
+                    match Self::of_user_locked(conn, client_id, user_id).await? {
+                        Some(found) => found.reconnect(conn, phone, pairing).await,
+                        None => Ok(Self::insert(conn, client_id, user_id, phone, pairing).await?),
+                    }
+                })
+                .await;
+            match connected {
+                Err(ConnectError::Query(Error::DatabaseError(
+                    DatabaseErrorKind::UniqueViolation,
+                    info,
+                ))) => match info.constraint_name() {
+                    Some("whatsapp_connections_live_number") => {
+                        return Err(ConnectError::NumberTaken);
+                    }
+                    // Another request made this user's connection between the look and the insert:
+                    // the next look finds it.
+                    _ => continue,
+                },
+                other => return other,
             }
-            other => other,
-        })
+        }
     }
 
     async fn of_user_locked(
@@ -216,19 +222,31 @@ impl Connection {
             .await
     }
 
+    /// The user's connection as clients see it: without a code that has expired.
     pub async fn of_user(
         conn: &mut AsyncPgConnection,
         client_id: i32,
         user_id: Uuid,
     ) -> QueryResult<Option<Self>> {
-        connections::table
+        let found: Option<(Self, Option<bool>)> = connections::table
             .filter(connections::client_id.eq(client_id))
             .filter(connections::user_id.eq(user_id))
             .filter(connections::deleted_at.is_null())
-            .select(Self::as_select())
+            .select((
+                Self::as_select(),
+                connections::code_expires_at.gt(diesel::dsl::now),
+            ))
             .first(conn)
             .await
-            .optional()
+            .optional()?;
+        Ok(found.map(|(connection, code_is_good)| match code_is_good {
+            Some(true) => connection,
+            _ => Self {
+                qr_code: None,
+                pairing_code: None,
+                ..connection
+            },
+        }))
     }
 
     pub async fn list(conn: &mut AsyncPgConnection, client_id: i32) -> QueryResult<Vec<Self>> {
@@ -242,6 +260,8 @@ impl Connection {
     }
 
     /// Asks for another state. `None` when the client has no such connection.
+    ///
+    /// A log-out that was asked for, or has happened, is not taken back by a wish to disconnect.
     pub async fn desire(
         conn: &mut AsyncPgConnection,
         client_id: i32,
@@ -252,7 +272,18 @@ impl Connection {
             .filter(connections::client_id.eq(client_id))
             .filter(connections::user_id.eq(user_id))
             .filter(connections::deleted_at.is_null())
-            .set(connections::desired.eq(desired.as_str()))
+            .set(
+                connections::desired.eq(diesel::dsl::case_when(
+                    connections::desired.eq(Desired::LoggedOut.as_str()).and(
+                        desired
+                            .as_str()
+                            .into_sql::<Text>()
+                            .eq(Desired::Disconnected.as_str()),
+                    ),
+                    Desired::LoggedOut.as_str().into_sql::<Text>(),
+                )
+                .otherwise(desired.as_str().into_sql::<Text>())),
+            )
             .returning(Self::as_returning())
             .get_result(conn)
             .await

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::dead_letter;
 use crate::event_type::EventType;
+use crate::payload::Payload;
 use crate::schema::{whatsapp_webhook_events as events, whatsapp_webhooks as webhooks};
 use crate::statement::Statement;
 
@@ -61,11 +62,13 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) timestamp: DateTime<Utc>,
 }
 
-/// Which of a webhook's events to list: newest first, `limit` rows after `offset`.
+/// Which of a webhook's events to list: newest first, `limit` rows after `offset`, of those that were
+/// committed before the one with the sequence `before`.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
     pub limit: i64,
     pub offset: i64,
+    pub before: Option<i64>,
 }
 
 /// What became of a request to deliver an event again.
@@ -104,15 +107,36 @@ impl Event {
         webhook_id: Uuid,
         page: Page,
     ) -> QueryResult<Vec<Self>> {
-        events::table
+        let mut query = events::table
             .filter(events::webhook_id.eq(webhook_id))
             .filter(events::client_id.eq(client_id))
             .order(events::sequence.desc())
             .limit(page.limit)
             .offset(page.offset)
             .select(Self::as_select())
-            .load(conn)
-            .await
+            .into_boxed();
+        if let Some(sequence) = page.before {
+            query = query.filter(events::sequence.lt(sequence));
+        }
+        query.load(conn).await
+    }
+
+    /// What is sent to the webhook for this event.
+    pub fn payload(&self) -> serde_json::Result<serde_json::Value> {
+        let metadata = serde_json::value::to_raw_value(&self.metadata)?;
+        serde_json::to_value(Payload {
+            client_id: self.client_id,
+            message_id: &self.message_id,
+            from: &self.from,
+            to: &self.to,
+            timestamp: self.timestamp,
+            message_type: &self.message_type,
+            content: &self.content,
+            metadata: &metadata,
+            event: &self.event_type,
+            event_id: self.id,
+            connection_id: self.connection_id,
+        })
     }
 
     /// How many events the webhook has, up to [`TOTAL_CAP`].

@@ -45,8 +45,7 @@ pub async fn maintain(
     for table in TABLES {
         let present = partitions(conn, table).await?;
         for day in (0..=AHEAD + 1).map(|n| first + Days::new(n)) {
-            if !present.contains(&day) {
-                make(conn, table, day).await?;
+            if !present.contains(&day) && make(conn, table, day).await? {
                 done.made.push(name(table, day));
             }
         }
@@ -93,19 +92,28 @@ async fn partitions(conn: &mut AsyncPgConnection, table: &str) -> QueryResult<Ve
         .collect())
 }
 
-async fn make(conn: &mut AsyncPgConnection, table: &str, day: NaiveDate) -> QueryResult<()> {
+/// `false` when somebody else made it while this waited for its lock.
+async fn make(conn: &mut AsyncPgConnection, table: &str, day: NaiveDate) -> QueryResult<bool> {
     let partition = name(table, day);
     let (from, to) = bounds(day);
+    let lock = format!(
+        "SET LOCAL lock_timeout = '2s'; LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE;"
+    );
     let sql = format!(
-        "SET LOCAL lock_timeout = '2s';
-         LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE;
-         CREATE TABLE {partition} (LIKE {table} INCLUDING ALL);
+        "CREATE TABLE {partition} (LIKE {table} INCLUDING ALL);
          WITH moved AS (DELETE FROM {table}_default WHERE id >= '{from}' AND id < '{to}' RETURNING *)
          INSERT INTO {partition} SELECT * FROM moved;
          ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM ('{from}') TO ('{to}');"
     );
-    conn.transaction(async |conn| conn.batch_execute(&sql).await)
-        .await
+    conn.transaction(async |conn| {
+        conn.batch_execute(&lock).await?;
+        if partitions(conn, table).await?.contains(&day) {
+            return Ok(false);
+        }
+        conn.batch_execute(&sql).await?;
+        Ok(true)
+    })
+    .await
 }
 
 /// `false` when the partition still holds events that are to be delivered.

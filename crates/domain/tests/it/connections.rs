@@ -191,3 +191,69 @@ async fn only_what_wants_something_is_to_be_reconciled() {
             .is_empty()
     );
 }
+
+#[tokio::test]
+async fn a_log_out_is_not_taken_back_by_a_wish_to_disconnect() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let (client, user) = (world.client.id, world.connection.user_id);
+    for desired in [
+        Desired::Disconnected,
+        Desired::LoggedOut,
+        Desired::Disconnected,
+    ] {
+        Connection::desire(&mut conn, client, user, desired)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let row = Connection::of_user(&mut conn, client, user)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(row.is(Desired::LoggedOut));
+
+    let back = Connection::connect(&mut conn, client, user, &number(), Pairing::Qr).await;
+    assert!(back.unwrap().is(Desired::Connected));
+}
+
+#[tokio::test]
+async fn two_requests_to_connect_a_new_user_are_one_connection() {
+    let world = World::new().await;
+    let (mut one, mut two) = (world.conn().await, world.conn().await);
+    let (client, user) = (world.client.id, Uuid::new_v4());
+    let phone: Phone = "5511977776666".parse().unwrap();
+    let (a, b) = tokio::join!(
+        Connection::connect(&mut one, client, user, &phone, Pairing::Qr),
+        Connection::connect(&mut two, client, user, &phone, Pairing::Qr)
+    );
+    assert_eq!(a.unwrap().id, b.unwrap().id);
+}
+
+#[tokio::test]
+async fn an_expired_code_is_not_shown_to_clients() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let (client, user, id) = (
+        world.client.id,
+        world.connection.user_id,
+        world.connection.id,
+    );
+    Connection::show_qr(&mut conn, id, "2@code", 20.0)
+        .await
+        .unwrap();
+    let fresh = Connection::of_user(&mut conn, client, user)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(fresh.qr_code.as_deref(), Some("2@code"));
+
+    Connection::show_qr(&mut conn, id, "2@code", -1.0)
+        .await
+        .unwrap();
+    let expired = Connection::of_user(&mut conn, client, user)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(expired.qr_code, None);
+}

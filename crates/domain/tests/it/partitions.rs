@@ -69,3 +69,17 @@ async fn a_partition_goes_when_its_time_is_over_but_not_with_events_to_deliver()
     assert_eq!(dropped.dropped, ["whatsapp_webhook_events_19700101"]);
     assert_eq!(rows_in(&mut conn, IN_ALL).await, 0);
 }
+
+#[tokio::test]
+async fn several_maintenances_at_once_make_each_partition_once() {
+    let world = World::new().await;
+    let runs = (0..4).map(|_| async {
+        let mut conn = world.conn().await;
+        maintain(&mut conn, Utc::now(), None).await.unwrap().made
+    });
+    let mut made = futures_util::future::join_all(runs).await.concat();
+    let total = made.len();
+    made.sort();
+    made.dedup();
+    assert_eq!((made.len(), total), (15, 15));
+}
