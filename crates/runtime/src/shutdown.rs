@@ -102,7 +102,7 @@ mod tests {
         shutdown.soft().cancel();
         assert!(!shutdown.hard().is_cancelled());
         let shutdown = Shutdown::new(Duration::MAX);
-        shutdown.clone().hard().cancel();
+        shutdown.hard().cancel();
         assert!(shutdown.soft().is_cancelled());
     }
 

@@ -1,20 +1,14 @@
-//! A PostgreSQL and a Redis of one test's own, durable as in production, to be stopped, killed
-//! and stalled at will.
+//! A PostgreSQL and a Redis of one test's own, durable as in production, to be stopped, crashed
+//! and frozen at will.
 
-use std::net::TcpStream;
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt;
 use std::{fs, thread};
 
-use diesel::sql_types::Text;
-use diesel::{QueryableByName, sql_query};
-use diesel_async::RunQueryDsl;
-use runtime::config::DatabaseConfig;
-use runtime::postgres;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::shared::{Addresses, Script};
-use crate::{Database, eventually, free_port};
+use crate::{Database, free_port};
 
 /// One of the pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,17 +17,22 @@ pub enum Server {
     Redis,
 }
 
-/// How long a server may take to start or to stop.
-const LIMIT: Duration = Duration::from_secs(30);
+impl Server {
+    const ALL: [Self; 2] = [Self::Postgres, Self::Redis];
+
+    fn name(self) -> &'static str {
+        match self {
+            Server::Postgres => "postgres",
+            Server::Redis => "redis",
+        }
+    }
+}
 
 /// A private pair of servers; gone with this value.
 #[derive(Debug)]
 pub struct Servers {
     script: Script,
     addresses: Addresses,
-    /// The processes as of the last start.
-    postgres: Pid,
-    redis: Pid,
     _run_dir: TempDir,
 }
 
@@ -43,7 +42,7 @@ impl Servers {
         // PostgreSQL may run as another user than the test, who has to get in.
         let run_dir = tempfile::Builder::new()
             .prefix("recado-servers-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
             .expect("a temporary folder");
         let script = Script {
@@ -52,16 +51,13 @@ impl Servers {
             redis_port: free_port(),
             durable: true,
         };
-        script.up().await;
+        script.command("up").await;
         let addresses = script
             .addresses()
             .unwrap_or_else(|error| panic!("{error:#}"));
-        let (postgres, redis) = (postgres_pid(&addresses).await, redis_pid(&addresses).await);
         Self {
             script,
             addresses,
-            postgres,
-            redis,
             _run_dir: run_dir,
         }
     }
@@ -82,35 +78,25 @@ impl Servers {
 
     /// Stops a server in good order and waits until it is gone.
     pub async fn stop(&self, server: Server) {
-        // To PostgreSQL SIGINT is a fast shutdown; SIGTERM would wait for its clients.
-        let signal = if server == Server::Postgres {
-            Signal::INT
-        } else {
-            Signal::TERM
-        };
-        self.end(server, signal).await;
+        self.script
+            .command(&format!("stop-{}", server.name()))
+            .await;
     }
 
-    /// Ends a server with no time to write anything, and waits until it is gone.
+    /// Ends a server that has no time to write anything, and waits until it is gone.
     pub async fn crash(&self, server: Server) {
-        // SIGKILL would leave PostgreSQL's children and its shared memory behind.
-        let signal = if server == Server::Postgres {
-            Signal::QUIT
-        } else {
-            Signal::KILL
-        };
-        self.end(server, signal).await;
+        self.script
+            .command(&format!("stop-{} immediate", server.name()))
+            .await;
     }
 
     /// Starts what is stopped.
-    pub async fn resume(&mut self) {
-        self.script.up().await;
-        self.postgres = postgres_pid(&self.addresses).await;
-        self.redis = redis_pid(&self.addresses).await;
+    pub async fn resume(&self) {
+        self.script.command("up").await;
     }
 
     /// Stops a server in good order and starts it again.
-    pub async fn restart(&mut self, server: Server) {
+    pub async fn restart(&self, server: Server) {
         self.stop(server).await;
         self.resume().await;
     }
@@ -128,87 +114,29 @@ impl Servers {
     }
 
     fn pid(&self, server: Server) -> Pid {
-        match server {
-            Server::Postgres => self.postgres,
-            Server::Redis => self.redis,
-        }
+        self.find_pid(server)
+            .unwrap_or_else(|| panic!("{} does not run", server.name()))
     }
 
-    fn port(&self, server: Server) -> u16 {
-        match server {
-            Server::Postgres => self.script.postgres_port,
-            Server::Redis => self.script.redis_port,
-        }
-    }
-
-    async fn end(&self, server: Server, signal: Signal) {
-        let (pid, port) = (self.pid(server), self.port(server));
-        kill_process(pid, signal).expect("the server runs");
-        eventually(LIMIT, async || {
-            is_gone(pid) && TcpStream::connect(("127.0.0.1", port)).is_err()
-        })
-        .await;
+    fn find_pid(&self, server: Server) -> Option<Pid> {
+        let file = self.script.run_dir.join("pids").join(server.name());
+        Pid::from_raw(fs::read_to_string(file).ok()?.trim().parse().ok()?)
     }
 }
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        for pid in [self.postgres, self.redis] {
-            // A stopped process can't obey, and one that is gone needs nothing.
+        for pid in Server::ALL
+            .into_iter()
+            .filter_map(|server| self.find_pid(server))
+        {
+            // A frozen process can't obey, and one that has ended needs nothing.
             let _ = kill_process(pid, Signal::CONT);
         }
-        if let Err(error) = self.script.run("down") {
+        // Unlike down, it also deletes data that lies outside of the run dir.
+        if let Err(error) = self.script.run("reset") {
             eprintln!("private servers: {error:#}");
             assert!(thread::panicking(), "the private servers did not stop");
         }
     }
-}
-
-/// Ended, or a zombie that its parent has not asked for.
-fn is_gone(pid: Pid) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/stat"));
-    let zombie = status.is_ok_and(|status| status.contains(") Z "));
-    zombie || test_kill_process(pid).is_err()
-}
-
-async fn postgres_pid(addresses: &Addresses) -> Pid {
-    #[derive(QueryableByName)]
-    struct File {
-        #[diesel(sql_type = Text)]
-        text: String,
-    }
-    let config = DatabaseConfig::from_url(&addresses.database_url).expect("the script's own URL");
-    let mut connection = postgres::connect(&config)
-        .await
-        .expect("the private PostgreSQL");
-    let query = sql_query("SELECT pg_read_file('postmaster.pid') AS text");
-    let file: File = query
-        .get_result(&mut connection)
-        .await
-        .expect("the script's superuser");
-    pid(file.text.lines().next())
-}
-
-async fn redis_pid(addresses: &Addresses) -> Pid {
-    let client = redis::Client::open(addresses.redis_url.as_str()).expect("the script's own URL");
-    let mut connection = client
-        .get_multiplexed_async_connection()
-        .await
-        .expect("the private Redis");
-    let mut info = redis::cmd("INFO");
-    let info: String = info
-        .arg("server")
-        .query_async(&mut connection)
-        .await
-        .expect("INFO");
-    pid(info
-        .lines()
-        .find_map(|line| line.strip_prefix("process_id:")))
-}
-
-fn pid(text: Option<&str>) -> Pid {
-    let number = text.and_then(|text| text.trim().parse().ok());
-    number
-        .and_then(Pid::from_raw)
-        .expect("a running server has a process id")
 }

@@ -75,7 +75,7 @@ impl Script {
     /// Runs a command of the script and returns what it prints.
     pub(crate) fn run(&self, command: &str) -> anyhow::Result<String> {
         let output = Command::new(workspace().join("deploy/local/servers"))
-            .arg(command)
+            .args(command.split(' '))
             .env("RECADO_RUN_DIR", &self.run_dir)
             .env("RECADO_POSTGRES_PORT", self.postgres_port.to_string())
             .env("RECADO_REDIS_PORT", self.redis_port.to_string())
@@ -91,11 +91,11 @@ impl Script {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Starts what isn't up.
-    pub(crate) async fn up(&self) {
-        let this = self.clone();
-        let up = tokio::task::spawn_blocking(move || this.run("up")).await;
-        up.expect("the script's errors are returned")
+    /// Runs a command without blocking the tests' runtime.
+    pub(crate) async fn command(&self, command: &str) {
+        let (this, command) = (self.clone(), command.to_owned());
+        let run = tokio::task::spawn_blocking(move || this.run(&command)).await;
+        run.expect("the script's errors are returned")
             .unwrap_or_else(|error| panic!("{error:#}"));
     }
 

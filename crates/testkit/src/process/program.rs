@@ -10,13 +10,14 @@ use super::Process;
 use crate::free_port;
 
 /// A binary of the workspace and how it is to be started. It gets the environment that it is
-/// given here and nothing of the test's, and runs in an empty folder.
+/// given here and nothing of the test's, and runs in a folder of its own.
 #[derive(Debug, Clone)]
 pub struct Program {
     name: String,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     ports: BTreeMap<String, u16>,
+    files: BTreeMap<String, String>,
     readiness: Option<Readiness>,
 }
 
@@ -48,6 +49,7 @@ impl Program {
             arguments: Vec::new(),
             environment: BTreeMap::new(),
             ports: BTreeMap::new(),
+            files: BTreeMap::new(),
             readiness: None,
         }
     }
@@ -71,6 +73,13 @@ impl Program {
     pub fn env(mut self, variable: &str, value: impl ToString) -> Self {
         self.environment
             .insert(variable.to_owned(), value.to_string());
+        self
+    }
+
+    /// Puts a file into the folder that the program runs in.
+    #[must_use]
+    pub fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.insert(name.to_owned(), content.to_owned());
         self
     }
 
@@ -112,7 +121,7 @@ impl Program {
     /// Starts the program and waits until it is ready. Panics with its logs when it isn't in time.
     pub async fn start(mut self) -> Process {
         for _ in 0..3 {
-            let folder = tempfile::tempdir().expect("a temporary folder");
+            let folder = self.folder();
             let child = self.spawn(&folder);
             let mut process = Process {
                 program: self.clone(),
@@ -134,7 +143,7 @@ impl Program {
     /// Runs the program to its end: for commands.
     pub async fn run(self) -> Output {
         let run = tokio::task::spawn_blocking(move || {
-            let folder = tempfile::tempdir().expect("a temporary folder");
+            let folder = self.folder();
             let output = self.command(&folder).stdin(Stdio::null()).output();
             output.unwrap_or_else(|error| panic!("{}: {error}", self.name))
         });
@@ -178,6 +187,14 @@ impl Program {
             .stderr(stderr)
             .spawn();
         child.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    fn folder(&self) -> TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, content) in &self.files {
+            fs::write(folder.path().join(name), content).expect("a file in a folder of one's own");
+        }
+        folder
     }
 
     fn command(&self, folder: &TempDir) -> Command {

@@ -62,7 +62,11 @@ fn respond(answer: Answer, in_flight: InFlight) -> HttpResponse {
     let body = Bytes::from(answer.body);
     match answer.ending {
         Ending::Cut => {
-            let end = stream::once(async { Err(io::Error::other("cut on purpose")) });
+            let end = stream::once(async {
+                // actix-web sends what it has when the body is not ready, and not on an error.
+                tokio::task::yield_now().await;
+                Err(io::Error::other("cut on purpose"))
+            });
             response.streaming(stream::iter([Ok(body)]).chain(end))
         }
         Ending::Drip { times, pause_ms } => {

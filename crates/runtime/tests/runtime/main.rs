@@ -1,0 +1,7 @@
+//! Processes, ops port, pools and TLS, with the servers real.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+
+mod life;
+mod ops;
+mod servers;
+mod tls;

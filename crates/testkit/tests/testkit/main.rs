@@ -1,0 +1,7 @@
+//! What the tests stand on is tested too.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+
+mod databases;
+mod processes;
+mod receivers;
+mod servers;
