@@ -9,11 +9,14 @@ mod app_sync;
 mod columns;
 mod device;
 pub mod inflight;
+mod lid_mapping;
 mod msg_secret;
 mod patience;
 pub mod pending_inbound;
+mod prekey;
 mod protocol;
 mod schema;
+mod sent_message;
 mod signal;
 mod tc_token;
 

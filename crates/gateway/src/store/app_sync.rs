@@ -68,8 +68,8 @@ impl AppSyncStore for Store {
             .bind::<Binary, _>(&key.fingerprint)
             .bind::<BigInt, _>(key.timestamp)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -94,18 +94,17 @@ impl AppSyncStore for Store {
     async fn set_version(&self, name: &str, state: HashState) -> Result<()> {
         let state = serde_json::to_vec(&state).map_err(serialization)?;
         self.write("set_version", Patience::Brief, async |conn| {
-            diesel::insert_into(versions::table)
-                .values((
-                    versions::device_id.eq(self.device_id),
-                    versions::collection.eq(name),
-                    versions::state.eq(&state),
-                ))
-                .on_conflict((versions::device_id, versions::collection))
-                .do_update()
-                .set(versions::state.eq(&state))
-                .execute(conn)
-                .await?;
-            Ok(())
+            Statement::new(
+                "INSERT INTO protocol_app_state_versions (device_id, collection, state)
+                 VALUES (?, ?, ?)
+                 ON CONFLICT (device_id, collection) DO UPDATE SET state = EXCLUDED.state",
+            )
+            .bind::<Integer, _>(self.device_id)
+            .bind::<Text, _>(name)
+            .bind::<Binary, _>(&state)
+            .execute(conn)
+            .await
+.map(drop)
         })
         .await
     }
@@ -133,8 +132,8 @@ impl AppSyncStore for Store {
             .bind::<Array<Binary>, _>(&index_macs)
             .bind::<Array<Binary>, _>(&value_macs)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -181,8 +180,8 @@ impl AppSyncStore for Store {
                 .filter(macs::collection.eq(name))
                 .filter(macs::index_mac.eq_any(index_macs))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -193,8 +192,8 @@ impl AppSyncStore for Store {
                 .filter(macs::device_id.eq(self.device_id))
                 .filter(macs::collection.eq(name))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }

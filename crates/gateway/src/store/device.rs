@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use diesel::dsl::now;
 use diesel::prelude::*;
+use diesel::sql_types::{Binary, Integer};
 use diesel_async::RunQueryDsl;
+use domain::statement::Statement;
 use serde::{Deserialize, Serialize};
 use whatsapp_rust::async_trait;
 use whatsapp_rust::buffa::Message;
@@ -53,10 +54,13 @@ impl DeviceStore for Store {
         let sealed = self.sealed_device(device)?;
         let rows = self
             .write("save_device", Patience::Outage, async |conn| {
-                diesel::update(devices::table.find(self.device_id))
-                    .set((devices::data.eq(&sealed), devices::updated_at.eq(now)))
-                    .execute(conn)
-                    .await
+                Statement::new(
+                    "UPDATE protocol_devices SET data = ?, updated_at = now() WHERE device_id = ?",
+                )
+                .bind::<Binary, _>(&sealed)
+                .bind::<Integer, _>(self.device_id)
+                .execute(conn)
+                .await
             })
             .await?;
         match rows {
@@ -83,11 +87,14 @@ impl DeviceStore for Store {
     async fn create(&self) -> Result<i32> {
         let sealed = self.sealed_device(&Device::new())?;
         self.write("create_device", Patience::Outage, async |conn| {
-            diesel::update(devices::table.find(self.device_id))
-                .filter(devices::data.is_null())
-                .set((devices::data.eq(&sealed), devices::updated_at.eq(now)))
-                .execute(conn)
-                .await
+            Statement::new(
+                "UPDATE protocol_devices SET data = ?, updated_at = now()
+                 WHERE device_id = ? AND data IS NULL",
+            )
+            .bind::<Binary, _>(&sealed)
+            .bind::<Integer, _>(self.device_id)
+            .execute(conn)
+            .await
         })
         .await?;
         match self.device_data().await? {

@@ -57,8 +57,8 @@ impl MsgSecretStore for Store {
             .bind::<Array<BigInt>, _>(&expiries)
             .bind::<Array<BigInt>, _>(&timestamps)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await?;
         Ok(count)

@@ -210,8 +210,8 @@ impl Store {
                 .bind::<Integer, _>(self.device_id)
                 .bind::<Array<Binary>, _>(&keys)
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -273,8 +273,8 @@ impl Store {
             .bind::<Array<Text>, _>(ids)
             .bind::<Array<Nullable<Binary>>, _>(bodies)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }

@@ -1,9 +1,8 @@
 //! What the library tracks of the protocol around Signal. Most of it is a cache of what the server can
 //! tell again, so these operations are brief; the pending inbound rows are the exception.
 
-use diesel::dsl::now;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text};
+use diesel::sql_types::{Array, Binary, Bool, Integer, Text};
 use diesel_async::RunQueryDsl;
 use domain::statement::Statement;
 use whatsapp_rust::async_trait;
@@ -17,15 +16,10 @@ use super::columns::last_by_key;
 use super::patience::Patience;
 use super::schema::{
     protocol_base_keys as base_keys, protocol_device_lists as device_lists,
-    protocol_group_metadata as groups, protocol_lid_mappings as mappings,
-    protocol_sender_key_devices as key_devices, protocol_sent_messages as sent,
+    protocol_group_metadata as groups,
+    protocol_sender_key_devices as key_devices,
 };
-use super::{Place, Store};
-
-const SENT: Place = Place {
-    table: "protocol_sent_messages",
-    column: "payload",
-};
+use super::Store;
 
 #[async_trait]
 impl ProtocolStore for Store {
@@ -55,8 +49,8 @@ impl ProtocolStore for Store {
             .bind::<Array<Text>, _>(&devices)
             .bind::<Array<Bool>, _>(&has_key)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -67,8 +61,8 @@ impl ProtocolStore for Store {
                 .filter(key_devices::device_id.eq(self.device_id))
                 .filter(key_devices::group_jid.eq(group_jid))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -79,8 +73,8 @@ impl ProtocolStore for Store {
                 .filter(key_devices::device_id.eq(self.device_id))
                 .filter(key_devices::device_jid.eq_any(device_jids))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -101,33 +95,11 @@ impl ProtocolStore for Store {
     }
 
     async fn get_lid_mapping(&self, lid: &str) -> Result<Option<LidPnMappingEntry>> {
-        let row: Option<MappingRow> = self
-            .read("get_lid_mapping", Patience::Brief, async |conn| {
-                mappings::table
-                    .find((self.device_id, lid))
-                    .select(MappingRow::as_select())
-                    .first(conn)
-                    .await
-                    .optional()
-            })
-            .await?;
-        Ok(row.map(Into::into))
+        self.lid_mapping(lid).await
     }
 
     async fn get_pn_mapping(&self, phone: &str) -> Result<Option<LidPnMappingEntry>> {
-        let row: Option<MappingRow> = self
-            .read("get_pn_mapping", Patience::Brief, async |conn| {
-                mappings::table
-                    .filter(mappings::device_id.eq(self.device_id))
-                    .filter(mappings::phone_number.eq(phone))
-                    .order((mappings::updated_at.desc(), mappings::sequence.desc()))
-                    .select(MappingRow::as_select())
-                    .first(conn)
-                    .await
-                    .optional()
-            })
-            .await?;
-        Ok(row.map(Into::into))
+        self.newest_lid_mapping(phone).await
     }
 
     async fn put_lid_mapping(&self, entry: &LidPnMappingEntry) -> Result<()> {
@@ -135,68 +107,28 @@ impl ProtocolStore for Store {
     }
 
     async fn put_lid_mappings(&self, entries: &[LidPnMappingEntry]) -> Result<()> {
-        let (lids, entries) = last_by_key(entries.iter().map(|entry| (&*entry.lid, entry)));
-        let phones: Vec<&str> = entries.iter().map(|entry| &*entry.phone_number).collect();
-        let created: Vec<i64> = entries.iter().map(|entry| entry.created_at).collect();
-        let updated: Vec<i64> = entries.iter().map(|entry| entry.updated_at).collect();
-        let sources: Vec<&str> = entries
-            .iter()
-            .map(|entry| &*entry.learning_source)
-            .collect();
-        self.write("put_lid_mappings", Patience::Brief, async |conn| {
-            Statement::new(
-                "INSERT INTO protocol_lid_mappings
-                     (device_id, lid, phone_number, created_at, updated_at, learning_source)
-                 SELECT ?, * FROM unnest(?, ?, ?, ?, ?)
-                 ON CONFLICT (device_id, lid) DO UPDATE SET phone_number = EXCLUDED.phone_number,
-                     created_at = EXCLUDED.created_at, updated_at = EXCLUDED.updated_at,
-                     learning_source = EXCLUDED.learning_source, sequence = EXCLUDED.sequence",
-            )
-            .bind::<Integer, _>(self.device_id)
-            .bind::<Array<Text>, _>(&lids)
-            .bind::<Array<Text>, _>(&phones)
-            .bind::<Array<BigInt>, _>(&created)
-            .bind::<Array<BigInt>, _>(&updated)
-            .bind::<Array<Text>, _>(&sources)
-            .execute(conn)
-            .await?;
-            Ok(())
-        })
-        .await
+        self.replace_lid_mappings(entries).await
     }
 
     async fn get_all_lid_mappings(&self) -> Result<Vec<LidPnMappingEntry>> {
-        let rows: Vec<MappingRow> = self
-            .read("get_all_lid_mappings", Patience::Brief, async |conn| {
-                mappings::table
-                    .filter(mappings::device_id.eq(self.device_id))
-                    .select(MappingRow::as_select())
-                    .load(conn)
-                    .await
-            })
-            .await?;
-        Ok(rows.into_iter().map(Into::into).collect())
+        self.all_lid_mappings().await
     }
 
     async fn save_base_key(&self, address: &str, message_id: &str, base_key: &[u8]) -> Result<()> {
         self.write("save_base_key", Patience::Brief, async |conn| {
-            diesel::insert_into(base_keys::table)
-                .values((
-                    base_keys::device_id.eq(self.device_id),
-                    base_keys::address.eq(address),
-                    base_keys::message_id.eq(message_id),
-                    base_keys::public_key.eq(base_key),
-                ))
-                .on_conflict((
-                    base_keys::device_id,
-                    base_keys::address,
-                    base_keys::message_id,
-                ))
-                .do_update()
-                .set(base_keys::public_key.eq(base_key))
-                .execute(conn)
-                .await?;
-            Ok(())
+            Statement::new(
+                "INSERT INTO protocol_base_keys (device_id, address, message_id, public_key)
+                 VALUES (?, ?, ?, ?)
+                 ON CONFLICT (device_id, address, message_id)
+                 DO UPDATE SET public_key = EXCLUDED.public_key",
+            )
+            .bind::<Integer, _>(self.device_id)
+            .bind::<Text, _>(address)
+            .bind::<Text, _>(message_id)
+            .bind::<Binary, _>(base_key)
+            .execute(conn)
+            .await
+.map(drop)
         })
         .await
     }
@@ -224,8 +156,8 @@ impl ProtocolStore for Store {
         self.write("delete_base_key", Patience::Brief, async |conn| {
             diesel::delete(base_keys::table.find((self.device_id, address, message_id)))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -251,8 +183,8 @@ impl ProtocolStore for Store {
             .bind::<Array<Text>, _>(&users)
             .bind::<Array<Text>, _>(&written)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -277,8 +209,8 @@ impl ProtocolStore for Store {
         self.write("delete_devices", Patience::Brief, async |conn| {
             diesel::delete(device_lists::table.find((self.device_id, user)))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -297,18 +229,17 @@ impl ProtocolStore for Store {
 
     async fn put_group_metadata(&self, group_jid: &str, blob: &[u8]) -> Result<()> {
         self.write("put_group_metadata", Patience::Brief, async |conn| {
-            diesel::insert_into(groups::table)
-                .values((
-                    groups::device_id.eq(self.device_id),
-                    groups::group_jid.eq(group_jid),
-                    groups::metadata.eq(blob),
-                ))
-                .on_conflict((groups::device_id, groups::group_jid))
-                .do_update()
-                .set(groups::metadata.eq(blob))
-                .execute(conn)
-                .await?;
-            Ok(())
+            Statement::new(
+                "INSERT INTO protocol_group_metadata (device_id, group_jid, metadata)
+                 VALUES (?, ?, ?)
+                 ON CONFLICT (device_id, group_jid) DO UPDATE SET metadata = EXCLUDED.metadata",
+            )
+            .bind::<Integer, _>(self.device_id)
+            .bind::<Text, _>(group_jid)
+            .bind::<Binary, _>(blob)
+            .execute(conn)
+            .await
+.map(drop)
         })
         .await
     }
@@ -317,8 +248,8 @@ impl ProtocolStore for Store {
         self.write("delete_group_metadata", Patience::Brief, async |conn| {
             diesel::delete(groups::table.find((self.device_id, group_jid)))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -366,55 +297,15 @@ impl ProtocolStore for Store {
         message_id: &str,
         payload: &[u8],
     ) -> Result<()> {
-        let sealed = self.seal(SENT, &sent_row(chat_jid, message_id), payload);
-        self.write("store_sent_message", Patience::Brief, async |conn| {
-            diesel::insert_into(sent::table)
-                .values((
-                    sent::device_id.eq(self.device_id),
-                    sent::chat_jid.eq(chat_jid),
-                    sent::message_id.eq(message_id),
-                    sent::payload.eq(&sealed),
-                ))
-                .on_conflict((sent::device_id, sent::chat_jid, sent::message_id))
-                .do_update()
-                .set((sent::payload.eq(&sealed), sent::stored_at.eq(now)))
-                .execute(conn)
-                .await?;
-            Ok(())
-        })
-        .await
+        self.keep_sent_message(chat_jid, message_id, payload).await
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
-        let sealed: Option<Vec<u8>> = self
-            .write("take_sent_message", Patience::Brief, async |conn| {
-                diesel::delete(sent::table.find((self.device_id, chat_jid, message_id)))
-                    .returning(sent::payload)
-                    .get_result(conn)
-                    .await
-                    .optional()
-            })
-            .await?;
-        sealed
-            .map(|sealed| self.open(SENT, &sent_row(chat_jid, message_id), &sealed))
-            .transpose()
+        self.take_kept_message(chat_jid, message_id).await
     }
 
     async fn delete_expired_sent_messages(&self, cutoff_timestamp: i64) -> Result<u32> {
-        let rows = self
-            .write(
-                "delete_expired_sent_messages",
-                Patience::Brief,
-                async |conn| {
-                    diesel::delete(sent::table)
-                        .filter(sent::device_id.eq(self.device_id))
-                        .filter(sent::stored_at.lt(to_timestamp(cutoff_timestamp as f64)))
-                        .execute(conn)
-                        .await
-                },
-            )
-            .await?;
-        Ok(u32::try_from(rows).unwrap_or(u32::MAX))
+        self.expire_sent_messages(cutoff_timestamp).await
     }
 
     async fn store_pending_inbound(
@@ -458,36 +349,6 @@ impl ProtocolStore for Store {
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
         self.settle_bodies(keys).await
     }
-}
-
-diesel::define_sql_function! {
-    fn to_timestamp(seconds: Double) -> Timestamptz;
-}
-
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = mappings, check_for_backend(diesel::pg::Pg))]
-struct MappingRow {
-    lid: String,
-    phone_number: String,
-    created_at: i64,
-    updated_at: i64,
-    learning_source: String,
-}
-
-impl From<MappingRow> for LidPnMappingEntry {
-    fn from(row: MappingRow) -> Self {
-        Self {
-            lid: row.lid,
-            phone_number: row.phone_number,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-            learning_source: row.learning_source,
-        }
-    }
-}
-
-fn sent_row(chat_jid: &str, message_id: &str) -> String {
-    format!("{chat_jid}/{message_id}")
 }
 
 fn serialization(error: serde_json::Error) -> StoreError {

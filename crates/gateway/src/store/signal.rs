@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use diesel::dsl::max;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Text};
+use diesel::sql_types::{Array, Binary, Bool, Integer, Text};
 use diesel_async::RunQueryDsl;
 use domain::statement::Statement;
 use whatsapp_rust::async_trait;
@@ -18,22 +17,13 @@ use whatsapp_rust::wacore::store::traits::SignalStore;
 use super::columns::last_by_key;
 use super::patience::Patience;
 use super::schema::{
-    protocol_identities as identities, protocol_prekeys as prekeys,
-    protocol_sender_keys as sender_keys, protocol_sessions as sessions,
-    protocol_signed_prekeys as signed_prekeys,
+    protocol_identities as identities, protocol_sender_keys as sender_keys,
+    protocol_sessions as sessions,
 };
 use super::{Place, Store};
 
 const SESSION: Place = Place {
     table: "protocol_sessions",
-    column: "record",
-};
-const PREKEY: Place = Place {
-    table: "protocol_prekeys",
-    column: "record",
-};
-const SIGNED_PREKEY: Place = Place {
-    table: "protocol_signed_prekeys",
     column: "record",
 };
 const SENDER_KEY: Place = Place {
@@ -60,8 +50,8 @@ impl SignalStore for Store {
             .bind::<Array<Text>, _>(&addresses)
             .bind::<Array<Binary>, _>(&keys)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -89,8 +79,8 @@ impl SignalStore for Store {
         self.write("delete_identity", Patience::Brief, async |conn| {
             diesel::delete(identities::table.find((self.device_id, address)))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -128,8 +118,8 @@ impl SignalStore for Store {
             .bind::<Array<Text>, _>(&addresses)
             .bind::<Array<Binary>, _>(&records)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -138,8 +128,8 @@ impl SignalStore for Store {
         self.write("delete_session", Patience::Brief, async |conn| {
             diesel::delete(sessions::table.find((self.device_id, address)))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -190,26 +180,7 @@ impl SignalStore for Store {
     }
 
     async fn store_prekeys_batch(&self, keys: &[(u32, Bytes)], uploaded: bool) -> Result<()> {
-        let sealed = |(id, record): &(u32, Bytes)| {
-            (i64::from(*id), self.seal(PREKEY, &id.to_string(), record))
-        };
-        let (ids, records) = last_by_key(keys.iter().map(sealed));
-        self.write("store_prekeys", Patience::Brief, async |conn| {
-            Statement::new(
-                "INSERT INTO protocol_prekeys (device_id, uploaded, prekey_id, record)
-                 SELECT ?, ?, * FROM unnest(?, ?)
-                 ON CONFLICT (device_id, prekey_id)
-                 DO UPDATE SET record = EXCLUDED.record, uploaded = EXCLUDED.uploaded",
-            )
-            .bind::<Integer, _>(self.device_id)
-            .bind::<Bool, _>(uploaded)
-            .bind::<Array<BigInt>, _>(&ids)
-            .bind::<Array<Binary>, _>(&records)
-            .execute(conn)
-            .await?;
-            Ok(())
-        })
-        .await
+        self.replace_prekeys(keys, uploaded).await
     }
 
     async fn load_prekey(&self, id: u32) -> Result<Option<Bytes>> {
@@ -218,125 +189,35 @@ impl SignalStore for Store {
     }
 
     async fn load_prekeys_batch(&self, ids: &[u32]) -> Result<Vec<(u32, Bytes)>> {
-        let wanted: Vec<i64> = ids.iter().copied().map(i64::from).collect();
-        let rows: Vec<(i64, Vec<u8>)> = self
-            .read("load_prekeys", Patience::Outage, async |conn| {
-                prekeys::table
-                    .filter(prekeys::device_id.eq(self.device_id))
-                    .filter(prekeys::prekey_id.eq_any(&wanted))
-                    .order(prekeys::prekey_id)
-                    .select((prekeys::prekey_id, prekeys::record))
-                    .load(conn)
-                    .await
-            })
-            .await?;
-        rows.into_iter()
-            .map(|(id, sealed)| {
-                let record = self.open(PREKEY, &id.to_string(), &sealed)?;
-                Ok((key_id(id)?, Bytes::from(record)))
-            })
-            .collect()
+        self.find_prekeys(ids).await
     }
 
     async fn mark_prekeys_uploaded(&self, ids: &[u32]) -> Result<()> {
-        let ids: Vec<i64> = ids.iter().copied().map(i64::from).collect();
-        self.write("mark_prekeys_uploaded", Patience::Brief, async |conn| {
-            diesel::update(prekeys::table)
-                .filter(prekeys::device_id.eq(self.device_id))
-                .filter(prekeys::prekey_id.eq_any(&ids))
-                .set(prekeys::uploaded.eq(true))
-                .execute(conn)
-                .await?;
-            Ok(())
-        })
-        .await
+        self.mark_uploaded(ids).await
     }
 
     async fn remove_prekey(&self, id: u32) -> Result<()> {
-        self.write("remove_prekey", Patience::Brief, async |conn| {
-            diesel::delete(prekeys::table.find((self.device_id, i64::from(id))))
-                .execute(conn)
-                .await?;
-            Ok(())
-        })
-        .await
+        self.delete_prekey(id).await
     }
 
     async fn get_max_prekey_id(&self) -> Result<u32> {
-        let highest: Option<i64> = self
-            .read("get_max_prekey_id", Patience::Brief, async |conn| {
-                prekeys::table
-                    .filter(prekeys::device_id.eq(self.device_id))
-                    .select(max(prekeys::prekey_id))
-                    .first(conn)
-                    .await
-            })
-            .await?;
-        key_id(highest.unwrap_or(0))
+        self.highest_prekey_id().await
     }
 
     async fn store_signed_prekey(&self, id: u32, record: &[u8]) -> Result<()> {
-        let sealed = self.seal(SIGNED_PREKEY, &id.to_string(), record);
-        self.write("store_signed_prekey", Patience::Brief, async |conn| {
-            diesel::insert_into(signed_prekeys::table)
-                .values((
-                    signed_prekeys::device_id.eq(self.device_id),
-                    signed_prekeys::prekey_id.eq(i64::from(id)),
-                    signed_prekeys::record.eq(&sealed),
-                ))
-                .on_conflict((signed_prekeys::device_id, signed_prekeys::prekey_id))
-                .do_update()
-                .set(signed_prekeys::record.eq(&sealed))
-                .execute(conn)
-                .await?;
-            Ok(())
-        })
-        .await
+        self.replace_signed_prekey(id, record).await
     }
 
     async fn load_signed_prekey(&self, id: u32) -> Result<Option<Vec<u8>>> {
-        let sealed: Option<Vec<u8>> = self
-            .read("load_signed_prekey", Patience::Outage, async |conn| {
-                signed_prekeys::table
-                    .find((self.device_id, i64::from(id)))
-                    .select(signed_prekeys::record)
-                    .first(conn)
-                    .await
-                    .optional()
-            })
-            .await?;
-        sealed
-            .map(|sealed| self.open(SIGNED_PREKEY, &id.to_string(), &sealed))
-            .transpose()
+        self.find_signed_prekey(id).await
     }
 
     async fn load_all_signed_prekeys(&self) -> Result<Vec<(u32, Vec<u8>)>> {
-        let rows: Vec<(i64, Vec<u8>)> = self
-            .read("load_signed_prekeys", Patience::Outage, async |conn| {
-                signed_prekeys::table
-                    .filter(signed_prekeys::device_id.eq(self.device_id))
-                    .order(signed_prekeys::prekey_id)
-                    .select((signed_prekeys::prekey_id, signed_prekeys::record))
-                    .load(conn)
-                    .await
-            })
-            .await?;
-        rows.into_iter()
-            .map(|(id, sealed)| {
-                let record = self.open(SIGNED_PREKEY, &id.to_string(), &sealed)?;
-                Ok((key_id(id)?, record))
-            })
-            .collect()
+        self.all_signed_prekeys().await
     }
 
     async fn remove_signed_prekey(&self, id: u32) -> Result<()> {
-        self.write("remove_signed_prekey", Patience::Brief, async |conn| {
-            diesel::delete(signed_prekeys::table.find((self.device_id, i64::from(id))))
-                .execute(conn)
-                .await?;
-            Ok(())
-        })
-        .await
+        self.delete_signed_prekey(id).await
     }
 
     async fn put_sender_key(&self, address: &str, record: &[u8]) -> Result<()> {
@@ -356,8 +237,8 @@ impl SignalStore for Store {
             .bind::<Array<Text>, _>(&addresses)
             .bind::<Array<Binary>, _>(&records)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -382,8 +263,8 @@ impl SignalStore for Store {
         self.write("delete_sender_key", Patience::Brief, async |conn| {
             diesel::delete(sender_keys::table.find((self.device_id, address)))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
@@ -404,8 +285,4 @@ impl Store {
             .collect();
         (addresses, sealed)
     }
-}
-
-fn key_id(id: i64) -> Result<u32> {
-    u32::try_from(id).map_err(|_| StoreError::Validation(format!("a prekey with the id {id}")))
 }

@@ -63,8 +63,8 @@ impl Store {
             .bind::<BigInt, _>(entry.token_timestamp)
             .bind::<Nullable<BigInt>, _>(entry.sender_timestamp)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -90,8 +90,8 @@ impl Store {
             .bind::<Nullable<Binary>, _>(&sealed)
             .bind::<BigInt, _>(token_timestamp)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -111,8 +111,8 @@ impl Store {
             .bind::<BigInt, _>(sender_timestamp)
             .bind::<BigInt, _>(sender_timestamp)
             .execute(conn)
-            .await?;
-            Ok(())
+            .await
+.map(drop)
         })
         .await
     }
@@ -121,8 +121,8 @@ impl Store {
         self.write("delete_tc_token", Patience::Brief, async |conn| {
             diesel::delete(tokens::table.find((self.device_id, jid)))
                 .execute(conn)
-                .await?;
-            Ok(())
+                .await
+.map(drop)
         })
         .await
     }
