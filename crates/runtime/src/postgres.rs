@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseConfig;
-pub use endpoint::{Endpoint, InvalidUrl};
+pub(crate) use endpoint::{Endpoint, InvalidUrl};
 
 /// A pool of connections; it opens them when they are asked for.
 pub type Pool = diesel_async::pooled_connection::deadpool::Pool<AsyncPgConnection>;

@@ -133,11 +133,14 @@ where
             result = body(context) => result,
             () = abandoned(&shutdown) => Err(anyhow::anyhow!("did not stop in time")),
         };
+        let asked_to_stop = shutdown.soft().is_cancelled();
         let finished = shutdown.finish().await;
         shutdown.hard().cancel();
         result?;
         anyhow::ensure!(finished, "work in progress was abandoned");
-        tracing::info!("stopped");
+        if asked_to_stop {
+            tracing::info!("stopped");
+        }
         Ok(())
     });
     runtime.shutdown_timeout(AFTER_HARD_STOP);

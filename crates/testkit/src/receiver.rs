@@ -7,6 +7,7 @@ pub mod record;
 pub mod signature;
 
 use std::any::Any;
+use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use actix_web::dev::{Extensions, Server, ServerHandle};
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpServer};
+use tokio::time::sleep;
 
 use crate::eventually;
 pub use answer::{Answer, Ending};
@@ -94,9 +96,14 @@ impl Receiver {
         .await
     }
 
+    /// How many requests for the path are unanswered right now.
+    pub fn in_flight(&self, path: &str) -> usize {
+        self.record.flights(path).now
+    }
+
     /// How many requests for the path were unanswered at once, at most.
     pub fn most_at_once(&self, path: &str) -> usize {
-        self.record.most_at_once(path)
+        self.record.flights(path).most
     }
 
     /// Stops listening and drops all connections.
@@ -147,7 +154,8 @@ pub fn serve(
     Ok((address, server.run()))
 }
 
-/// A second handle on the request's connection, to cut it in a way that HTTP doesn't offer.
+/// A second handle on the request's connection, for what HTTP doesn't offer: to cut it without an
+/// answer, and to see that the client is gone while there is no answer yet.
 #[derive(Debug)]
 struct Socket(TcpStream);
 
@@ -156,11 +164,25 @@ impl Socket {
         // Fails only when the other side was faster.
         let _ = self.0.shutdown(Shutdown::Both);
     }
+
+    /// Waits until the client has closed the connection.
+    async fn closed(&self) {
+        loop {
+            match self.0.peek(&mut [0]) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 fn keep_socket(connection: &dyn Any, data: &mut Extensions) {
     let stream = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
-    if let Some(handle) = stream.and_then(|stream| stream.as_fd().try_clone_to_owned().ok()) {
+    let stream = stream.expect("a receiver speaks plain HTTP");
+    if let Ok(handle) = stream.as_fd().try_clone_to_owned() {
         data.insert(Socket(TcpStream::from(handle)));
     }
 }

@@ -1,9 +1,13 @@
-//! A PostgreSQL and a Redis of one test's own, durable as in production, to be stopped, crashed
-//! and frozen at will.
+//! A PostgreSQL and a Redis of one test's own, to be stopped, crashed and frozen at will. What is
+//! committed survives every crash of PostgreSQL, as in production, though not one of the machine:
+//! only fsync is off, which no test can tell but by its speed. Redis forgets all when it stops.
 
 use std::os::unix::fs::PermissionsExt;
 use std::{fs, thread};
 
+use diesel_async::SimpleAsyncConnection;
+use runtime::config::DatabaseConfig;
+use runtime::postgres;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -39,6 +43,14 @@ pub struct Servers {
 impl Servers {
     /// Starts both.
     pub async fn start() -> Self {
+        let servers = Self::start_only(Server::Redis).await;
+        servers.resume(Server::Postgres).await;
+        commit_synchronously(&servers.addresses.database_url).await;
+        servers
+    }
+
+    /// Starts one, for a test that has no use for the other.
+    pub async fn start_only(server: Server) -> Self {
         // PostgreSQL may run as another user than the test, who has to get in.
         let run_dir = tempfile::Builder::new()
             .prefix("recado-servers-")
@@ -49,9 +61,9 @@ impl Servers {
             run_dir: run_dir.path().to_owned(),
             postgres_port: free_port(),
             redis_port: free_port(),
-            durable: true,
+            durable: false,
         };
-        script.command("up").await;
+        script.command(&format!("start-{}", server.name())).await;
         let addresses = script
             .addresses()
             .unwrap_or_else(|error| panic!("{error:#}"));
@@ -90,15 +102,18 @@ impl Servers {
             .await;
     }
 
-    /// Starts what is stopped.
-    pub async fn resume(&self) {
-        self.script.command("up").await;
+    /// Starts a server that was stopped, or does nothing.
+    pub async fn resume(&self, server: Server) {
+        self.script
+            .command(&format!("start-{}", server.name()))
+            .await;
     }
 
     /// Stops a server in good order and starts it again.
     pub async fn restart(&self, server: Server) {
-        self.stop(server).await;
-        self.resume().await;
+        self.script
+            .command(&format!("restart-{}", server.name()))
+            .await;
     }
 
     /// Makes a server hang: it holds its connections and takes new ones, and answers nothing,
@@ -138,5 +153,19 @@ impl Drop for Servers {
             eprintln!("private servers: {error:#}");
             assert!(thread::panicking(), "the private servers did not stop");
         }
+    }
+}
+
+async fn commit_synchronously(admin_url: &str) {
+    let config = DatabaseConfig::from_url(admin_url).unwrap_or_else(|error| panic!("{error}"));
+    let mut admin = postgres::connect(&config)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    for change in [
+        "ALTER SYSTEM SET synchronous_commit = on",
+        "SELECT pg_reload_conf()",
+    ] {
+        let done = admin.batch_execute(change).await;
+        done.unwrap_or_else(|error| panic!("{change}: {error}"));
     }
 }

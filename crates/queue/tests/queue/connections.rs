@@ -9,7 +9,7 @@ const LONG: Duration = Duration::from_secs(10);
 /// Pub/sub is shared by all databases of a server, so each test of it has a server of its own.
 #[tokio::test]
 async fn every_listener_hears_a_ring_and_a_burst_is_one() {
-    let servers = Servers::start().await;
+    let servers = Servers::start_only(Server::Redis).await;
     let (pool, client) = super::faults::redis(&servers);
     let doorbell = Doorbell::new(pool);
     let mut one = ConnectionListener::new(client.clone());
@@ -33,7 +33,7 @@ async fn every_listener_hears_a_ring_and_a_burst_is_one() {
 
 #[tokio::test]
 async fn a_listener_comes_back_after_a_restart_and_says_that_it_may_have_missed_one() {
-    let servers = Servers::start().await;
+    let servers = Servers::start_only(Server::Redis).await;
     let (pool, client) = super::faults::redis(&servers);
     let doorbell = Doorbell::new(pool);
     let mut listener = ConnectionListener::new(client);
@@ -41,7 +41,7 @@ async fn a_listener_comes_back_after_a_restart_and_says_that_it_may_have_missed_
     servers.stop(Server::Redis).await;
     assert!(listener.wait(SHORT).await.is_err());
     assert!(listener.wait(SHORT).await.is_err());
-    servers.resume().await;
+    servers.resume(Server::Redis).await;
     eventually(LONG, async || {
         listener.wait(SHORT).await.is_ok_and(|rung| rung)
     })

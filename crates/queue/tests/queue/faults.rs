@@ -99,7 +99,7 @@ async fn a_wait_at_a_dead_redis_fails_with_pauses_in_between() {
 
 #[tokio::test]
 async fn a_restart_a_kill_of_the_connection_a_flush_and_a_stall_are_survived() {
-    let servers = Servers::start().await;
+    let servers = Servers::start_only(Server::Redis).await;
     let (pool, client) = redis(&servers);
     let (doorbell, mut listener) = (Doorbell::new(pool), Listener::new(client.clone()));
     is_heard(&doorbell, &mut listener).await;
@@ -109,7 +109,7 @@ async fn a_restart_a_kill_of_the_connection_a_flush_and_a_stall_are_survived() {
 
     servers.crash(Server::Redis).await;
     assert!(listener.wait(10, SHORT).await.is_err());
-    servers.resume().await;
+    servers.resume(Server::Redis).await;
     is_heard(&doorbell, &mut listener).await;
 
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();

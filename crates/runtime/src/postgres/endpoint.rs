@@ -9,7 +9,7 @@ use tokio_postgres::config::SslMode;
 
 /// Where a database is and how far its certificate is trusted. Its `Debug` has no password.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     config: Config,
     trust: Trust,
 }
@@ -36,7 +36,7 @@ pub(crate) enum Roots {
 
 /// Why a database URL was refused; it never repeats a part that may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidUrl {
+pub(crate) enum InvalidUrl {
     #[error("must start with postgres:// or postgresql://")]
     Scheme,
     #[error("sslmode must be disable, prefer, require, verify-ca or verify-full")]
@@ -53,7 +53,7 @@ impl Endpoint {
     /// Reads a URL. `sslmode` and `sslrootcert` mean what they mean to libpq, except that roots
     /// are built in where no file is named. (tokio-postgres knows neither `verify-ca` nor
     /// `verify-full`.)
-    pub fn parse(url: &str) -> Result<Self, InvalidUrl> {
+    pub(crate) fn parse(url: &str) -> Result<Self, InvalidUrl> {
         if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
             return Err(InvalidUrl::Scheme);
         }

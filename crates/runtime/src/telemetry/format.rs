@@ -18,7 +18,7 @@ impl WithService<Format<Json>> {
         let service = serde_json::Value::from(service);
         let prefix = format!("{{\"service\":{service},");
         Self {
-            format: format.flatten_event(true),
+            format: format.flatten_event(true).with_current_span(false),
             prefix,
             replaces: "{",
         }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_carries_the_service_the_fields_and_the_span() {
+    fn a_json_line_carries_the_service_the_fields_and_the_spans() {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .fmt_fields(JsonFields::new())
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(line["level"], "WARN");
         assert_eq!(line["message"], "refused");
         assert_eq!(line["status"], 500);
-        assert_eq!(line["span"]["event"], 7);
+        assert_eq!(line["spans"][0]["event"], 7);
     }
 
     #[test]

@@ -81,7 +81,10 @@ async fn exists(admin: &mut AsyncPgConnection, name: &str) -> anyhow::Result<boo
 fn fingerprint(migrations: &Path) -> anyhow::Result<String> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(migrations).with_context(|| migrations.display().to_string())? {
-        folders.push(entry?.path());
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
     }
     folders.sort();
     let mut hash = Sha256::new();

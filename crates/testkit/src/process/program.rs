@@ -55,7 +55,8 @@ impl Program {
     }
 
     /// A service: development mode, a port of its own for `OPS_PORT`, and ready when `/readyz`
-    /// there says so.
+    /// there says so. Services that share a database must be given the same `ENCRYPTION_KEYS`:
+    /// each would make keys of its own.
     pub fn service(name: &str) -> Self {
         Self::new(name)
             .env("APP_ENV", "development")

@@ -40,15 +40,19 @@ pub(super) async fn receive(
         arrived: arrival.0,
     };
     let (answer, in_flight) = record.into_inner().take(received);
-    sleep_unless_zero(answer.delay_ms).await;
-    if matches!(answer.ending, Ending::Hang | Ending::Close) {
-        if answer.ending == Ending::Close
-            && let Some(socket) = request.conn_data::<Socket>()
-        {
-            socket.cut();
+    let Some(socket) = request.conn_data::<Socket>() else {
+        return HttpResponse::ServiceUnavailable().body("out of file descriptors\n");
+    };
+    if answer.delay_ms > 0 {
+        tokio::select! {
+            () = sleep(Duration::from_millis(answer.delay_ms)) => {}
+            () = socket.closed() => {}
         }
-        // The connection's end, by whichever side, drops this.
-        return future::pending().await;
+    }
+    match answer.ending {
+        Ending::Hang => socket.closed().await,
+        Ending::Close => socket.cut(),
+        Ending::Whole | Ending::Cut | Ending::Drip { .. } => {}
     }
     respond(answer, in_flight)
 }
@@ -74,7 +78,7 @@ fn respond(answer: Answer, in_flight: InFlight) -> HttpResponse {
                 let drop = body.clone();
                 let _ = &in_flight;
                 async move {
-                    sleep_unless_zero(pause_ms).await;
+                    sleep(Duration::from_millis(pause_ms)).await;
                     Ok::<_, Infallible>(drop)
                 }
             });
@@ -88,12 +92,6 @@ fn insert(response: &mut HttpResponseBuilder, name: &str, value: &str) {
     let name = HeaderName::from_bytes(name.as_bytes());
     if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
         response.insert_header((name, value));
-    }
-}
-
-async fn sleep_unless_zero(millis: u64) {
-    if millis > 0 {
-        sleep(Duration::from_millis(millis)).await;
     }
 }
 

@@ -82,9 +82,9 @@ struct Inner {
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Flights {
-    now: usize,
-    most: usize,
+pub(super) struct Flights {
+    pub(super) now: usize,
+    pub(super) most: usize,
 }
 
 impl Record {
@@ -135,11 +135,9 @@ impl Record {
         self.inner().secrets.clone()
     }
 
-    pub(super) fn most_at_once(&self, path: &str) -> usize {
-        self.inner()
-            .flights
-            .get(path)
-            .map_or(0, |flights| flights.most)
+    /// How many requests for the path are unanswered, now and at most.
+    pub(super) fn flights(&self, path: &str) -> Flights {
+        self.inner().flights.get(path).copied().unwrap_or_default()
     }
 
     /// Takes a request in and says how to answer it; in flight until the guard is dropped.

@@ -120,6 +120,24 @@ async fn requests_in_flight_are_counted_at_their_most() {
     }
     client.post(receiver.url("/slow")).send().await.unwrap();
     assert_eq!(receiver.most_at_once("/slow"), 5);
+    eventually(LONG, async || receiver.in_flight("/slow") == 0).await;
+}
+
+#[tokio::test]
+async fn a_request_that_its_client_gave_up_is_in_flight_no_more() {
+    let receiver = Receiver::start().await;
+    receiver.answer("/hang", Answer::hang());
+    receiver.answer("/close", Answer::close());
+    let post = tokio::spawn(client().post(receiver.url("/hang")).send());
+    eventually(LONG, async || receiver.in_flight("/hang") == 1).await;
+    post.abort();
+    eventually(LONG, async || receiver.in_flight("/hang") == 0).await;
+    client()
+        .post(receiver.url("/close"))
+        .send()
+        .await
+        .unwrap_err();
+    eventually(LONG, async || receiver.in_flight("/close") == 0).await;
 }
 
 #[tokio::test]

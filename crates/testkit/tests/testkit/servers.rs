@@ -34,9 +34,12 @@ async fn private_servers_are_stopped_crashed_and_resumed_and_keep_their_data() {
         .unwrap();
     alive().await.unwrap();
 
+    let shown =
+        sql_query("DO $$ BEGIN ASSERT current_setting('synchronous_commit') = 'on'; END $$");
+    shown.execute(&mut database.connect().await).await.unwrap();
     servers.crash(Server::Postgres).await;
     assert!(alive().await.is_err());
-    servers.resume().await;
+    servers.resume(Server::Postgres).await;
     eventually(LONG, &alive).await;
     servers.stop(Server::Redis).await;
     assert!(alive().await.is_err());
