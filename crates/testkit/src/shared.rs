@@ -27,6 +27,10 @@ impl Addresses {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests have no configuration but these variables"
+)]
 fn find() -> anyhow::Result<Addresses> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     if let (Some(database_url), Some(redis_url)) =

@@ -198,6 +198,10 @@ impl Program {
         folder
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what every program needs is handed on unread"
+    )]
     fn command(&self, folder: &TempDir) -> Command {
         let mut command = Command::new(self.path());
         command
@@ -228,6 +232,10 @@ impl Program {
 }
 
 /// Test binaries lie in `deps` or `examples` below the folder of the workspace's binaries.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests have no configuration but this variable"
+)]
 fn binaries() -> PathBuf {
     if let Some(folder) = env::var_os("RECADO_BIN_DIR").filter(|folder| !folder.is_empty()) {
         return PathBuf::from(folder);
