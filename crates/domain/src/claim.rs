@@ -47,8 +47,12 @@ pub struct Claimed {
     /// Attempts that were recorded before this one.
     #[diesel(sql_type = Integer)]
     pub attempt_count: i32,
-    #[diesel(sql_type = Timestamptz)]
-    pub created_at: DateTime<Utc>,
+    /// Seconds since its commit, by PostgreSQL's clock.
+    #[diesel(sql_type = Double)]
+    pub age_seconds: f64,
+    /// Seconds for which it had been due when it was claimed; negative for one that was rung before.
+    #[diesel(sql_type = Double)]
+    pub overdue_seconds: f64,
     #[diesel(sql_type = Text)]
     pub webhook_url: String,
     #[diesel(sql_type = Integer)]
@@ -90,7 +94,8 @@ macro_rules! take_picked {
            WHERE e.id = picked.id AND w.id = e.webhook_id AND w.is_active AND w.deleted_at IS NULL
            RETURNING e.id, e.client_id, e.webhook_id, e.connection_id, e.event_type, e.message_id, e."from",
                e."to", e.message_type, e.content, e.metadata::text AS metadata, e."timestamp",
-               e.attempt_count, e.created_at, w.webhook_url, w.max_retries, w.secret,
+               e.attempt_count, extract(epoch FROM now() - e.created_at)::float8 AS age_seconds,
+               extract(epoch FROM now() - picked.due)::float8 AS overdue_seconds, w.webhook_url, w.max_retries, w.secret,
                CASE WHEN w.previous_secret_expires_at > now() THEN w.previous_secret END AS previous_secret"#
     };
 }
@@ -105,7 +110,7 @@ pub async fn claim(
 ) -> QueryResult<Vec<Claimed>> {
     Statement::new(concat!(
         "WITH picked AS MATERIALIZED (
-             SELECT id FROM whatsapp_webhook_events
+             SELECT id, next_retry_at AS due FROM whatsapp_webhook_events
              WHERE id = ANY(?) AND status = 'pending'
                AND ((attempt_count = 0 AND claim_token IS NULL AND parked IS NULL) OR next_retry_at <= now())
              ORDER BY id FOR UPDATE SKIP LOCKED) ",
@@ -128,7 +133,7 @@ pub async fn claim_due(
 ) -> QueryResult<Vec<Claimed>> {
     Statement::new(concat!(
         "WITH picked AS MATERIALIZED (
-             SELECT id FROM whatsapp_webhook_events
+             SELECT id, next_retry_at AS due FROM whatsapp_webhook_events
              WHERE status = 'pending' AND next_retry_at <= now()
              ORDER BY next_retry_at LIMIT ? FOR UPDATE SKIP LOCKED) ",
         take_picked!()
@@ -140,23 +145,30 @@ pub async fn claim_due(
     .await
 }
 
-/// Gives claims back without an attempt, due again after `delay_seconds`. A claim that is no longer
-/// held is left alone. Returns how many were given back.
-pub async fn release(
-    conn: &mut AsyncPgConnection,
-    claims: &[(Uuid, Uuid)],
-    delay_seconds: f64,
-) -> QueryResult<usize> {
-    let (ids, tokens): (Vec<Uuid>, Vec<Uuid>) = claims.iter().copied().unzip();
+/// A claim that is given back without an attempt, to be due again after `delay_seconds`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Release {
+    pub event_id: Uuid,
+    pub token: Uuid,
+    pub delay_seconds: f64,
+}
+
+/// Gives claims back. One that is no longer held is left alone. Returns how many were given back.
+pub async fn release(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryResult<usize> {
     Statement::new(
-        "UPDATE whatsapp_webhook_events e
-         SET claim_token = NULL, next_retry_at = now() + make_interval(secs => ?)
-         FROM unnest(?, ?) AS held (id, token)
-         WHERE e.id = held.id AND e.claim_token = held.token AND e.status = 'pending'",
+        "WITH input AS MATERIALIZED (
+             SELECT * FROM unnest(?, ?, ?) AS t (id, token, delay)),
+         held AS MATERIALIZED (
+             SELECT e.id, input.delay FROM whatsapp_webhook_events e JOIN input ON input.id = e.id
+             WHERE e.claim_token = input.token
+             ORDER BY e.id FOR UPDATE OF e)
+         UPDATE whatsapp_webhook_events e
+         SET claim_token = NULL, next_retry_at = now() + make_interval(secs => held.delay)
+         FROM held WHERE e.id = held.id AND e.status = 'pending'",
     )
-    .bind::<Double, _>(delay_seconds)
-    .bind::<Array<SqlUuid>, _>(ids)
-    .bind::<Array<SqlUuid>, _>(tokens)
+    .bind::<Array<SqlUuid>, _>(claims.iter().map(|c| c.event_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(claims.iter().map(|c| c.token).collect::<Vec<_>>())
+    .bind::<Array<Double>, _>(claims.iter().map(|c| c.delay_seconds).collect::<Vec<_>>())
     .execute(conn)
     .await
 }
@@ -176,7 +188,7 @@ pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
          closed AS MATERIALIZED (
              SELECT id, deleted_at FROM whatsapp_webhooks
              WHERE id IN (SELECT webhook_id FROM due) AND (NOT is_active OR deleted_at IS NOT NULL)
-             FOR SHARE),
+             ORDER BY id FOR SHARE),
          picked AS MATERIALIZED (
              SELECT e.id, closed.deleted_at IS NOT NULL AS deleted
              FROM whatsapp_webhook_events e JOIN due ON due.id = e.id JOIN closed ON closed.id = e.webhook_id

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
@@ -27,6 +27,24 @@ pub struct Maintained {
     pub dropped: Vec<String>,
     /// Past their retention, but they still hold pending events.
     pub kept: Vec<String>,
+}
+
+/// The advisory lock of whoever does the upkeep ("recadoup" in ASCII).
+const LOCK: i64 = 0x7265_6361_646f_7570;
+
+/// Takes the upkeep over until the connection ends, and answers PostgreSQL's time, by which it is to be
+/// done; `None` when another connection has it.
+pub async fn begin(conn: &mut AsyncPgConnection) -> QueryResult<Option<DateTime<Utc>>> {
+    #[derive(QueryableByName)]
+    struct Begun {
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        now: Option<DateTime<Utc>>,
+    }
+    Statement::new("SELECT CASE WHEN pg_try_advisory_lock(?) THEN now() END AS now")
+        .bind::<BigInt, _>(LOCK)
+        .get_result::<Begun>(conn)
+        .await
+        .map(|begun| begun.now)
 }
 
 /// Makes the partitions from yesterday to [`AHEAD`] days from `now`, and drops those whose every row is

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use domain::claim::{claim, claim_due, release, set_aside};
+use domain::claim::{Release, claim, claim_due, release, set_aside};
 use domain::event::{Event, Requeue};
 use domain::record::{Outcome, record};
 use domain::schema::{whatsapp_dead_letters as dead_letters, whatsapp_webhook_events as events};
@@ -110,7 +110,12 @@ async fn a_released_claim_is_due_again_and_a_lost_one_is_not_released() {
     let token = Uuid::new_v4();
     let claimed = world.claimed("A", token).await;
 
-    let stale = release(&mut conn, &[(claimed.id, Uuid::new_v4())], 0.0)
+    let give_back = |token| Release {
+        event_id: claimed.id,
+        token,
+        delay_seconds: 0.0,
+    };
+    let stale = release(&mut conn, &[give_back(Uuid::new_v4())])
         .await
         .unwrap();
     assert_eq!(stale, 0);
@@ -121,9 +126,7 @@ async fn a_released_claim_is_due_again_and_a_lost_one_is_not_released() {
             .is_empty()
     );
 
-    let held = release(&mut conn, &[(claimed.id, token)], 0.0)
-        .await
-        .unwrap();
+    let held = release(&mut conn, &[give_back(token)]).await.unwrap();
     assert_eq!(held, 1);
     assert_eq!(
         claim_due(&mut conn, 10, Uuid::new_v4(), 60.0)

@@ -1,0 +1,164 @@
+//! What an attempt means for its event: delivered, due again at some time, or given up.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::record::Outcome;
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
+
+use crate::deliver::Attempt;
+
+/// The pause after the first attempt; it doubles from one to the next.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
+/// A pause is longer or shorter by up to this part of it.
+const JITTER: f64 = 0.1;
+/// A receiver may ask us to wait so long, and no longer.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// `max_attempts` is the number of attempts in all; `random` is from 0 to 1.
+pub(crate) fn judge(attempt: &Attempt, max_attempts: i32, random: f64) -> Outcome {
+    let Some(failure) = &attempt.failure else {
+        return Outcome::Delivered;
+    };
+    if attempt.status == Some(StatusCode::GONE) {
+        return Outcome::Dead {
+            reason: "the receiver answered 410 Gone".to_owned(),
+            gone: true,
+        };
+    }
+    if attempt.number >= max_attempts {
+        let count = attempt.number;
+        return Outcome::Dead {
+            reason: format!("the last attempt of {count} failed: {}", failure.error),
+            gone: false,
+        };
+    }
+    Outcome::RetryIn(pause(attempt.number, attempt.retry_after, random).as_secs_f64())
+}
+
+/// How long to wait after the `number`th attempt.
+fn pause(number: i32, retry_after: Option<Duration>, random: f64) -> Duration {
+    let doublings = u32::try_from(number - 1).unwrap_or(0).min(31);
+    let pause = FIRST_PAUSE
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_PAUSE);
+    let pause = pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
+    // Never before the time that was asked for, and not all at that moment.
+    let asked = retry_after
+        .unwrap_or_default()
+        .mul_f64(1.0 + JITTER * random);
+    pause.max(asked)
+}
+
+/// What a `Retry-After` header asks for: seconds, or the time until a date. `None` when it is neither.
+pub(crate) fn retry_after(value: &HeaderValue, now: DateTime<Utc>) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let asked = match text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        // More digits than fit are a long time too.
+        true => text
+            .parse()
+            .map_or(LONGEST_RETRY_AFTER, Duration::from_secs),
+        false => {
+            let date: DateTime<Utc> = httpdate::parse_http_date(text).ok()?.into();
+            (date - now).to_std().unwrap_or_default()
+        }
+    };
+    Some(asked.min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::deliver::{Class, Failure};
+
+    fn attempt(number: i32, status: Option<u16>) -> Attempt {
+        let delivered = status.is_some_and(|code| (200..300).contains(&code));
+        Attempt {
+            number,
+            started_at: DateTime::UNIX_EPOCH,
+            took: Duration::ZERO,
+            status: status.map(|code| StatusCode::from_u16(code).unwrap()),
+            response: None,
+            retry_after: None,
+            failure: (!delivered).then(|| Failure {
+                class: Class::Timeout,
+                error: "no answer".to_owned(),
+            }),
+        }
+    }
+
+    fn asked(text: &str) -> Option<u64> {
+        let now = DateTime::parse_from_rfc3339("2026-11-24T12:00:00Z").unwrap();
+        let value = HeaderValue::from_str(text).unwrap();
+        retry_after(&value, now.into()).map(|asked| asked.as_secs())
+    }
+
+    #[test]
+    fn pauses_double_from_five_seconds_to_six_hours() {
+        let seconds = |number| pause(number, None, 0.5).as_secs();
+        assert_eq!([1, 2, 3, 4].map(seconds), [5, 10, 20, 40]);
+        assert_eq!(
+            [13, 14, 15, i32::MAX].map(seconds),
+            [20_480, 21_600, 21_600, 21_600]
+        );
+    }
+
+    #[test]
+    fn a_success_is_delivered_whatever_the_number() {
+        assert_eq!(judge(&attempt(99, Some(204)), 3, 0.5), Outcome::Delivered);
+    }
+
+    #[test]
+    fn max_retries_is_the_number_of_attempts_in_all() {
+        assert!(matches!(
+            judge(&attempt(2, None), 3, 0.5),
+            Outcome::RetryIn(_)
+        ));
+        for number in [3, 4] {
+            let outcome = judge(&attempt(number, None), 3, 0.5);
+            assert!(
+                matches!(outcome, Outcome::Dead { gone: false, .. }),
+                "{outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn gone_ends_it_at_the_first_attempt() {
+        let outcome = judge(&attempt(1, Some(410)), 3, 0.5);
+        assert!(matches!(outcome, Outcome::Dead { gone: true, .. }));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_has_a_cap() {
+        assert_eq!(asked("120"), Some(120));
+        assert_eq!(asked(" 0 "), Some(0));
+        assert_eq!(asked("Tue, 24 Nov 2026 12:10:00 GMT"), Some(600));
+        assert_eq!(asked("Tue, 24 Nov 2026 11:00:00 GMT"), Some(0));
+        assert_eq!(asked("99999999999999999999999"), Some(24 * 3600));
+        assert_eq!(asked("Fri, 24 Nov 2028 12:00:00 GMT"), Some(24 * 3600));
+        for nonsense in ["", "soon", "-5", "1.5"] {
+            assert_eq!(asked(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pause_is_within_its_jitter_and_not_before_what_was_asked(
+            number in 1_i32..100,
+            asked in prop::option::of(0_u64..200_000),
+            random in 0.0_f64..=1.0,
+        ) {
+            let base = (5.0 * 2_f64.powi((number - 1).min(40))).min(21_600.0);
+            let asked = asked.map(Duration::from_secs);
+            let pause = pause(number, asked, random).as_secs_f64();
+            let asked = asked.unwrap_or_default().as_secs_f64();
+            prop_assert!(pause >= base * 0.899 && pause >= asked);
+            prop_assert!(pause <= (base * 1.101).max(asked * 1.101));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Writes what became of claims, many in one commit. There is no fixed rhythm: what gathers while one
+//! commit runs goes into the next one.
+//!
+//! An outcome is held until PostgreSQL has it. A record that PostgreSQL will never take is found by
+//! splitting its batch, and written without the receiver's words.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::claim::{self, Release};
+use domain::failure::Failure;
+use domain::record::{self, Record};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::sleep;
+
+use crate::link::{Link, LinkError};
+use crate::meters::Meters;
+use crate::outage::Outage;
+
+/// The most entries of one commit.
+const BATCH: usize = 500;
+/// With so many a commit isn't put off.
+const ENOUGH: usize = 50;
+/// For how long a commit is put off, so that a trickle isn't a commit each.
+const LINGER: Duration = Duration::from_millis(4);
+/// How often an unclear error is taken for a bad moment before it is taken for a bad record.
+const UNCLEAR_TRIES: u32 = 3;
+/// An event whose outcome can't be recorded is due again after this.
+const AFTER_REFUSAL: f64 = 60.0;
+
+/// What became of one claim.
+pub(crate) struct Entry {
+    pub(crate) what: What,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+pub(crate) enum What {
+    Attempt(Record),
+    Release(Release),
+}
+
+pub(crate) struct Recorder {
+    link: Link,
+    entries: UnboundedReceiver<Entry>,
+    outage: Outage,
+    /// Whether outcomes get through. While they don't, nothing is to be claimed: it might be what
+    /// we hold the outcome of.
+    keeps_up: watch::Sender<bool>,
+    meters: Arc<Meters>,
+}
+
+/// These records are at fault, and not the moment.
+struct AtFault;
+
+impl Recorder {
+    pub(crate) fn new(link: Link, entries: UnboundedReceiver<Entry>, meters: Arc<Meters>) -> Self {
+        Self {
+            link,
+            entries,
+            outage: Outage::new("recorder"),
+            keeps_up: watch::Sender::new(true),
+            meters,
+        }
+    }
+
+    /// Whether outcomes get through.
+    pub(crate) fn keeps_up(&self) -> watch::Receiver<bool> {
+        self.keeps_up.subscribe()
+    }
+
+    /// Records until nobody is left who could have something to record.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.gather(&mut batch).await {
+            let mut events = HashSet::with_capacity(batch.len());
+            // A batch speaks of an event once; what it would say again is said in the next one.
+            let (now, next): (Vec<_>, Vec<_>) = batch
+                .drain(..)
+                .partition(|entry| events.insert(entry.what.event_id()));
+            batch.extend(next);
+            self.write(now).await;
+        }
+    }
+
+    /// Waits for entries; `false` when there will be no more.
+    async fn gather(&mut self, batch: &mut Vec<Entry>) -> bool {
+        if batch.is_empty() && self.entries.recv_many(batch, BATCH).await == 0 {
+            return false;
+        }
+        if batch.len() + self.entries.len() < ENOUGH && !self.entries.is_closed() {
+            sleep(LINGER).await;
+        }
+        while batch.len() < BATCH
+            && let Ok(entry) = self.entries.try_recv()
+        {
+            batch.push(entry);
+        }
+        true
+    }
+
+    async fn write(&mut self, entries: Vec<Entry>) {
+        let count = entries.len();
+        let (mut records, mut releases) = (Vec::with_capacity(entries.len()), Vec::new());
+        let mut permits: Option<OwnedSemaphorePermit> = None;
+        for entry in entries {
+            match entry.what {
+                What::Attempt(record) => records.push(record),
+                What::Release(release) => releases.push(release),
+            }
+            match &mut permits {
+                Some(permits) => permits.merge(entry.permit),
+                None => permits = Some(entry.permit),
+            }
+        }
+        if !records.is_empty() {
+            self.record(records).await;
+        }
+        if !releases.is_empty() {
+            self.release(&releases).await;
+        }
+        // Together, so that the next claim is as large.
+        drop(permits);
+        self.meters.claimed.decrement(count as f64);
+    }
+
+    async fn record(&mut self, records: Vec<Record>) {
+        let mut groups = vec![records];
+        while let Some(mut group) = groups.pop() {
+            if self.record_group(&group).await.is_ok() {
+                continue;
+            }
+            if group.len() > 1 {
+                let rest = group.split_off(group.len() / 2);
+                groups.extend([rest, group]);
+            } else if group.iter_mut().any(strip) {
+                groups.push(group);
+            } else {
+                self.refuse(&group).await;
+            }
+        }
+    }
+
+    /// Tries until these are recorded, or it is clear that they can't be.
+    async fn record_group(&mut self, group: &[Record]) -> Result<(), AtFault> {
+        let mut unclear = 0;
+        loop {
+            match self
+                .link
+                .run(async |conn| record::record(conn, group).await)
+                .await
+            {
+                Ok(superseded) => {
+                    self.over();
+                    self.meters.batch.record(group.len() as f64);
+                    self.meters.superseded.increment(superseded as u64);
+                    return Ok(());
+                }
+                Err(error) => {
+                    unclear += u32::from(error.failure() == Failure::Unclear);
+                    if error.failure() == Failure::Permanent || unclear >= UNCLEAR_TRIES {
+                        tracing::error!(records = group.len(), "refused to record: {error}");
+                        return Err(AtFault);
+                    }
+                    self.failed(error).await;
+                }
+            }
+        }
+    }
+
+    /// A record that is refused without any text of the receiver's. Its claim is given back, which
+    /// also proves that PostgreSQL takes writes.
+    async fn refuse(&mut self, group: &[Record]) {
+        for record in group {
+            let event = record.event_id;
+            tracing::error!(%event, "its attempt can't be recorded; it will be attempted again");
+            self.meters.unrecordable.increment(1);
+            let release = Release {
+                event_id: record.event_id,
+                token: record.token,
+                delay_seconds: AFTER_REFUSAL,
+            };
+            self.release(&[release]).await;
+        }
+    }
+
+    async fn release(&mut self, releases: &[Release]) {
+        loop {
+            match self
+                .link
+                .run(async |conn| claim::release(conn, releases).await)
+                .await
+            {
+                Ok(_) => return self.over(),
+                Err(error) => self.failed(error).await,
+            }
+        }
+    }
+
+    fn over(&mut self) {
+        if !self.outage.is_over() {
+            self.outage.over();
+            self.keeps_up.send_replace(true);
+        }
+    }
+
+    async fn failed(&mut self, error: LinkError) {
+        self.keeps_up.send_replace(false);
+        sleep(self.outage.failed(error)).await;
+    }
+}
+
+impl What {
+    fn event_id(&self) -> uuid::Uuid {
+        match self {
+            Self::Attempt(record) => record.event_id,
+            Self::Release(release) => release.event_id,
+        }
+    }
+}
+
+/// Removes what the receiver had a say in; `false` when nothing is left to remove.
+fn strip(record: &mut Record) -> bool {
+    let class = record.error_class.map(str::to_owned);
+    let had = record.response.is_some() || record.error != class;
+    record.response = None;
+    record.error = class;
+    had
+}
