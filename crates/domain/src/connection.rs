@@ -114,6 +114,15 @@ impl Desired {
             Self::LoggedOut => "logged_out",
         }
     }
+
+    /// The status of a connection that is as desired.
+    const fn status(self) -> Status {
+        match self {
+            Self::Connected => Status::Connected,
+            Self::Disconnected => Status::Disconnected,
+            Self::LoggedOut => Status::LoggedOut,
+        }
+    }
 }
 
 impl Connection {
@@ -399,6 +408,30 @@ impl Connection {
                 &changed.notice(id, status.event(), metadata.to_string()),
             )
             .await
+        })
+        .await
+    }
+
+    /// Writes, as [`Connection::transition`] does, that what was desired is so. Changes nothing when
+    /// something else is desired by now.
+    pub async fn fulfil(
+        conn: &mut AsyncPgConnection,
+        id: Uuid,
+        desired: Desired,
+        reason: Option<&str>,
+    ) -> QueryResult<Vec<Uuid>> {
+        conn.transaction(async |conn| {
+            let current: Option<String> = connections::table
+                .find(id)
+                .select(connections::desired)
+                .for_update()
+                .first(conn)
+                .await
+                .optional()?;
+            match current.as_deref() == Some(desired.as_str()) {
+                true => Self::transition(conn, id, desired.status(), reason).await,
+                false => Ok(Vec::new()),
+            }
         })
         .await
     }

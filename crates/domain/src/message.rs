@@ -34,7 +34,7 @@ pub struct NewMessage {
 }
 
 /// The longest WhatsApp id that an index entry holds; real ones have 16 to 32 characters.
-const MESSAGE_ID_BYTES: usize = 512;
+pub const MESSAGE_ID_BYTES: usize = 512;
 
 impl NewMessage {
     /// Why PostgreSQL cannot store this row, where that can be told beforehand.

@@ -1,0 +1,175 @@
+//! What the gateway reads from its environment; the defaults stand in `config/defaults.toml`.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use domain::keyring::Keyring;
+use runtime::config::{ConfigError, DatabaseConfig, Env, Mode, OpsConfig, RedisConfig};
+use secrecy::ExposeSecret;
+use url::Url;
+
+/// The defaults of the gateway's own variables.
+pub const DEFAULTS: &str = include_str!("config/defaults.toml");
+/// Where `OPS_PORT` is not set.
+const OPS_PORT: u16 = 9081;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub database: DatabaseConfig,
+    pub redis: RedisConfig,
+    pub ops: OpsConfig,
+    pub keyring: Arc<Keyring>,
+    pub whatsapp: WhatsApp,
+    pub limits: Limits,
+}
+
+/// The server at the other end.
+#[derive(Debug, Clone)]
+pub struct WhatsApp {
+    pub url: Url,
+    pub version: Version,
+}
+
+/// How much one gateway takes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Sessions at once.
+    pub capacity: NonZeroUsize,
+    /// Sessions started per second.
+    pub connect_rate: NonZeroU32,
+}
+
+/// The version of WhatsApp Web that the client says it is: `2.3000.N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+#[derive(Debug, thiserror::Error)]
+#[error("must be three numbers with dots between them, such as 2.3000.1026131876")]
+pub struct VersionError;
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split('.').map(str::parse);
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(Ok(primary)), Some(Ok(secondary)), Some(Ok(tertiary)), None) => {
+                Ok(Self(primary, secondary, tertiary))
+            }
+            _ => Err(VersionError),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+impl Config {
+    pub fn load(env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self {
+            database: DatabaseConfig::from_env(env)?,
+            redis: RedisConfig::from_env(env)?,
+            ops: OpsConfig::from_env(env, OPS_PORT)?,
+            keyring: keyring(env)?,
+            whatsapp: WhatsApp {
+                url: whatsapp_url(env)?,
+                version: env.required("WHATSAPP_VERSION")?,
+            },
+            limits: Limits {
+                capacity: env.required("GATEWAY_CAPACITY")?,
+                connect_rate: env.required("GATEWAY_CONNECT_RATE")?,
+            },
+        })
+    }
+}
+
+fn keyring(env: &Env) -> Result<Arc<Keyring>, ConfigError> {
+    let keys = env.encryption_keys()?;
+    Keyring::parse(keys.expose_secret())
+        .map(Arc::new)
+        .map_err(|problem| ConfigError::new("ENCRYPTION_KEYS", problem))
+}
+
+/// Outside of development a session goes over TLS, unless this build is made for the simulator.
+fn whatsapp_url(env: &Env) -> Result<Url, ConfigError> {
+    let error = |problem| ConfigError::new("WHATSAPP_URL", problem);
+    let url: Url = env.required("WHATSAPP_URL")?;
+    let plain = cfg!(feature = "simulator") || env.mode() == Mode::Development;
+    match url.scheme() {
+        "wss" => Ok(url),
+        "ws" if plain => Ok(url),
+        "ws" => Err(error("must be wss:// in production")),
+        _ => Err(error("must be a ws:// or wss:// address")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &str = "a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let base = [
+            ("APP_ENV", "development"),
+            ("DATABASE_URL", "postgres://u@h/d"),
+            ("REDIS_URL", "redis://h"),
+            ("ENCRYPTION_KEYS", KEYS),
+            ("WHATSAPP_URL", "wss://web.whatsapp.com/ws/chat"),
+            ("WHATSAPP_VERSION", "2.3000.1"),
+            ("GATEWAY_CAPACITY", "10"),
+            ("GATEWAY_CONNECT_RATE", "5"),
+        ];
+        let env = Env::from_pairs(base.into_iter().chain(pairs.iter().copied()))?;
+        Config::load(&env)
+    }
+
+    fn variable(pairs: &[(&str, &str)]) -> &'static str {
+        load(pairs).unwrap_err().variable
+    }
+
+    #[test]
+    fn the_embedded_defaults_name_the_real_server_and_parse() {
+        let lines = DEFAULTS.lines().filter(|line| !line.starts_with('#'));
+        let pairs = lines.filter_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            Some((name.trim(), value.trim().trim_matches('"')))
+        });
+        let pairs: Vec<_> = pairs.collect();
+        assert!(pairs.len() >= 4);
+        let config = load(&pairs).unwrap();
+        assert_eq!(config.whatsapp.url.host_str(), Some("web.whatsapp.com"));
+    }
+
+    #[test]
+    fn each_bad_value_names_its_variable() {
+        for (name, value) in [
+            ("WHATSAPP_URL", "https://web.whatsapp.com"),
+            ("WHATSAPP_URL", "web.whatsapp.com"),
+            ("WHATSAPP_VERSION", "2.3000"),
+            ("WHATSAPP_VERSION", "2.3000.1.4"),
+            ("WHATSAPP_VERSION", "latest"),
+            ("GATEWAY_CAPACITY", "0"),
+            ("GATEWAY_CONNECT_RATE", "-1"),
+            ("ENCRYPTION_KEYS", "a:short"),
+        ] {
+            assert_eq!(variable(&[(name, value)]), name, "{name}={value}");
+        }
+    }
+
+    #[cfg(not(feature = "simulator"))]
+    #[test]
+    fn production_speaks_to_whatsapp_over_tls_only() {
+        let plain = ("WHATSAPP_URL", "ws://127.0.0.1:1/ws/chat");
+        assert!(load(&[plain]).is_ok());
+        assert_eq!(
+            variable(&[plain, ("APP_ENV", "production")]),
+            "WHATSAPP_URL"
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! What the library calls before it acknowledges a message.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::Utc;
+use domain::phone::Phone;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use whatsapp_rust::types::events::InboundMessage;
+use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow, async_trait};
+
+use crate::committer::{Entry, Inbox};
+use crate::store::inflight::{Key, Registry};
+use crate::store::pending_inbound::{LostBodies, LostBody};
+use crate::translate::{self, Owner};
+
+/// Commits one session's messages. `Ok` only after the commit; while PostgreSQL is away it waits, because the
+/// library does not ask again for a message that was refused.
+#[derive(Clone)]
+pub(crate) struct Hook {
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) inbox: Inbox,
+    pub(crate) inflight: Arc<Registry>,
+    /// Whether the device is linked to the number that it was registered for: another's messages are never
+    /// committed.
+    pub(crate) confirmed: Arc<AtomicBool>,
+    /// The session's end: who waits then gets an error, and the message stays unacknowledged.
+    pub(crate) ended: CancellationToken,
+    /// The calls that are not through yet.
+    pub(crate) calls: TaskTracker,
+}
+
+#[async_trait]
+impl InboundDurabilityHook for Hook {
+    async fn on_messages(
+        &self,
+        _client: Arc<Client>,
+        batch: &[InboundMessage],
+    ) -> anyhow::Result<()> {
+        let _call = self.calls.token();
+        self.check_number()?;
+        let mut entries = Vec::with_capacity(batch.len());
+        for InboundMessage { message, info, .. } in batch {
+            if translate::is_internal(info, message) {
+                let source = &info.source;
+                let key = Key::new(
+                    &source.chat.to_string(),
+                    &source.sender.to_string(),
+                    &info.id,
+                );
+                self.inflight.leave_out(self.owner.connection_id, key);
+                continue;
+            }
+            let row = translate::message(&self.owner, info, message);
+            entries.push(Entry::new(row, Some(Arc::clone(message))));
+        }
+        self.commit(entries).await
+    }
+}
+
+#[async_trait]
+impl LostBodies for Hook {
+    async fn report(&self, lost: LostBody<'_>) -> anyhow::Result<()> {
+        self.check_number()?;
+        let LostBody {
+            chat,
+            sender,
+            message_id,
+            ..
+        } = lost;
+        let row = translate::lost(&self.owner, chat, sender, message_id, Utc::now());
+        self.commit(vec![Entry::new(row, None)]).await
+    }
+}
+
+impl Hook {
+    pub(crate) fn check_number(&self) -> anyhow::Result<()> {
+        let confirmed = self.confirmed.load(Ordering::Acquire);
+        anyhow::ensure!(confirmed, "the device is linked to another number");
+        Ok(())
+    }
+
+    /// Waits for the commit, or for the session's end.
+    pub(crate) async fn commit(&self, entries: Vec<Entry>) -> anyhow::Result<()> {
+        tokio::select! {
+            biased;
+            committed = self.inbox.commit(entries) => Ok(committed?),
+            () = self.ended.cancelled() => anyhow::bail!("the session has ended"),
+        }
+    }
+}
+
+/// Whether an account's number is the one that the connection was registered for.
+pub(crate) fn is_owners(owner: &Owner, pn: &Jid) -> bool {
+    let key = |text: &str| text.parse::<Phone>().ok().map(|phone| phone.key());
+    let registered = key(&owner.phone_number);
+    registered.is_some() && registered == key(&pn.user)
+}

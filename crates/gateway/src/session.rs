@@ -1,0 +1,163 @@
+//! One connection's session, from its start until it is no longer wanted or has been ended from outside.
+//!
+//! It tells the connection's row what happens to it; the row tells it, through the supervisor, what is
+//! wanted of it. An error of one session is never another's.
+
+mod ending;
+mod link;
+mod row;
+mod signals;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::connection::{Connection, Status};
+use domain::keyring::Keyring;
+use runtime::postgres::Pool;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::ending::Ending;
+use self::link::Link;
+use self::row::Row;
+use self::signals::Signal;
+use crate::bell::Bell;
+use crate::committer::Inbox;
+use crate::config::WhatsApp;
+use crate::store::inflight::Registry;
+use crate::translate::Owner;
+use crate::valve::Valve;
+
+/// How long a session that was connected when its gateway ended may take to be so again before its row says
+/// that it is not.
+const RESTORE: Duration = Duration::from_secs(10);
+
+/// What all sessions share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) whatsapp: WhatsApp,
+    pub(crate) pool: Pool,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) inflight: Arc<Registry>,
+    pub(crate) inbox: Inbox,
+    pub(crate) bell: Bell,
+    pub(crate) valve: Arc<Valve>,
+    /// Another gateway holds the sessions: they end where they are.
+    pub(crate) abandoned: CancellationToken,
+}
+
+/// What is wanted of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Connected,
+    Disconnected,
+    /// Unlinked at WhatsApp, its keys deleted.
+    LoggedOut,
+    /// Ended, with its row left as it is: the next gateway goes on with it.
+    HandedOver,
+}
+
+pub(crate) struct Session {
+    connection: Connection,
+    owner: Arc<Owner>,
+    shared: Shared,
+    goal: watch::Receiver<Goal>,
+    row: Row,
+}
+
+impl Session {
+    pub(crate) fn new(
+        connection: Connection,
+        shared: Shared,
+        goal: watch::Receiver<Goal>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let owner = Owner {
+            connection_id: connection.id,
+            client_id: connection.client_id,
+            phone_number: connection.phone_number.clone(),
+        };
+        let row = Row::new(&connection, &shared, goal.clone(), status);
+        Self {
+            connection,
+            owner: Arc::new(owner),
+            shared,
+            goal,
+            row,
+        }
+    }
+
+    /// Lives until the goal is reached or the session was ended. An error: it should be started again.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let abandoned = self.shared.abandoned.clone();
+        tokio::select! {
+            biased;
+            () = abandoned.cancelled() => Ok(()),
+            result = self.live() => result,
+        }
+    }
+
+    async fn live(&mut self) -> anyhow::Result<()> {
+        let wanted = Ending::wanted(*self.goal.borrow());
+        if let Some(ending) = wanted.filter(|ending| !ending.unlinks()) {
+            return ending.settle(&self.row, &self.connection, true).await;
+        }
+        let mut link = Link::open(&self.shared, &self.connection, &self.owner).await?;
+        let ending = self.follow(&mut link).await?;
+        tracing::info!(connection_id = %self.owner.connection_id, ?ending, "a session ends");
+        let unlinked = match ending.unlinks() {
+            true => link.unlink().await,
+            false => true,
+        };
+        link.close().await;
+        ending.settle(&self.row, &self.connection, unlinked).await
+    }
+
+    /// Passes on what happens until something ends the session.
+    async fn follow(&mut self, link: &mut Link) -> anyhow::Result<Ending> {
+        if let Some(ending) = Ending::wanted(*self.goal.borrow_and_update()) {
+            return Ok(ending);
+        }
+        if link.is_foreign() {
+            return Ok(Ending::NumberMismatch);
+        }
+        let restored_by = Instant::now() + RESTORE;
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.goal.changed() => {
+                    changed?;
+                    if let Some(ending) = Ending::wanted(*self.goal.borrow_and_update()) {
+                        return Ok(ending);
+                    }
+                }
+                signal = link.next() => match signal {
+                    Some(Signal::Ended(ending)) => return Ok(ending),
+                    Some(signal) => self.tell(link, signal).await?,
+                    None => anyhow::bail!("the client ended and did not say why"),
+                },
+                () = sleep_until(restored_by), if self.row.claims_connected() => {
+                    self.row.change(Status::Reconnecting, None).await?;
+                }
+            }
+        }
+    }
+
+    async fn tell(&mut self, link: &Link, signal: Signal) -> anyhow::Result<()> {
+        match signal {
+            Signal::Qr { code, until } => self.row.show_qr(&code, until).await,
+            Signal::Paired => self.row.identify(&link.client).await,
+            Signal::Open => {
+                self.row.identify(&link.client).await?;
+                self.row.change(Status::Connected, None).await
+            }
+            Signal::Closed => {
+                self.row
+                    .change(Status::Reconnecting, Some("connection_lost"))
+                    .await
+            }
+            Signal::Ended(_) => Ok(()),
+        }
+    }
+}

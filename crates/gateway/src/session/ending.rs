@@ -1,0 +1,72 @@
+//! How sessions end, and what their rows and keys are left with.
+
+use domain::connection::{Connection, Desired, Status};
+
+use super::Goal;
+use super::row::Row;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The client wanted it.
+    Wanted(Desired),
+    /// The next gateway goes on with it.
+    HandedOver,
+    /// WhatsApp, the account's phone or the clock ended it.
+    Outside {
+        status: Status,
+        reason: &'static str,
+    },
+    /// The phone that scanned has another number than was registered.
+    NumberMismatch,
+}
+
+impl Ending {
+    pub(super) fn wanted(goal: Goal) -> Option<Self> {
+        match goal {
+            Goal::Connected => None,
+            Goal::Disconnected => Some(Self::Wanted(Desired::Disconnected)),
+            Goal::LoggedOut => Some(Self::Wanted(Desired::LoggedOut)),
+            Goal::HandedOver => Some(Self::HandedOver),
+        }
+    }
+
+    /// Whether the device is to be unlinked at WhatsApp.
+    pub(super) fn unlinks(self) -> bool {
+        matches!(
+            self,
+            Self::Wanted(Desired::LoggedOut) | Self::NumberMismatch
+        )
+    }
+
+    /// Leaves the row, and the keys, as the ending asks. `unlinked`: WhatsApp knows of it, where it should.
+    pub(super) async fn settle(
+        self,
+        row: &Row,
+        connection: &Connection,
+        unlinked: bool,
+    ) -> anyhow::Result<()> {
+        let unconfirmed = (!unlinked).then_some("unlink_unconfirmed");
+        match self {
+            Self::HandedOver => Ok(()),
+            Self::Wanted(Desired::LoggedOut) => {
+                row.delete_keys().await?;
+                row.fulfil(Desired::LoggedOut, unconfirmed).await?;
+                match connection.deleted_at {
+                    Some(_) => row.remove().await,
+                    None => Ok(()),
+                }
+            }
+            Self::Wanted(desired) => row.fulfil(desired, None).await,
+            Self::Outside { status, reason } => {
+                if status == Status::LoggedOut {
+                    row.delete_keys().await?;
+                }
+                row.change(status, Some(reason)).await
+            }
+            Self::NumberMismatch => {
+                row.delete_keys().await?;
+                row.change(Status::LoggedOut, Some("number_mismatch")).await
+            }
+        }
+    }
+}

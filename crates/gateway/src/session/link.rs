@@ -1,0 +1,151 @@
+//! A device's client: made over its store, running, and ended in good order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use domain::connection::Connection;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use whatsapp_rust::Client;
+use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+use whatsapp_rust::wacore::store::DevicePropsOverride;
+use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
+
+use super::Shared;
+use super::signals::{Signal, Signals};
+use crate::hook::{Hook, is_owners};
+use crate::store::{self, Shelf, Store};
+use crate::translate::Owner;
+use crate::valve::Valved;
+
+/// What an unlinking may wait for a connection, and then for WhatsApp's answer.
+const CONNECT_TO_UNLINK: Duration = Duration::from_secs(20);
+const UNLINK: Duration = Duration::from_secs(10);
+/// What messages that are being committed may take before the socket is closed.
+const LAST_COMMITS: Duration = Duration::from_secs(2);
+const CLOSE: Duration = Duration::from_secs(5);
+
+pub(super) struct Link {
+    pub(super) client: Arc<Client>,
+    signals: mpsc::UnboundedReceiver<Signal>,
+    handle: BotHandle,
+    confirmed: Arc<AtomicBool>,
+    calls: TaskTracker,
+    /// Ends the calls of the hook when it is dropped.
+    _ended: DropGuard,
+}
+
+impl Link {
+    /// Makes the device its client and starts it.
+    pub(super) async fn open(
+        shared: &Shared,
+        connection: &Connection,
+        owner: &Arc<Owner>,
+    ) -> anyhow::Result<Self> {
+        let ended = CancellationToken::new();
+        let calls = TaskTracker::new();
+        let confirmed = Arc::new(AtomicBool::new(false));
+        let (sender, signals) = mpsc::unbounded_channel();
+        let hook = Hook {
+            owner: Arc::clone(owner),
+            inbox: shared.inbox.clone(),
+            inflight: Arc::clone(&shared.inflight),
+            confirmed: Arc::clone(&confirmed),
+            ended: ended.clone(),
+            calls: calls.clone(),
+        };
+        let device_id = {
+            let mut conn = shared.pool.get().await?;
+            store::find_or_create_device(&mut conn, connection.id).await?
+        };
+        let shelf = Shelf {
+            pool: shared.pool.clone(),
+            keyring: Arc::clone(&shared.keyring),
+            inflight: Arc::clone(&shared.inflight),
+            lost_bodies: Arc::new(hook.clone()),
+        };
+        let sockets = TokioWebSocketTransportFactory::new().with_url(shared.whatsapp.url.as_str());
+        let version = shared.whatsapp.version;
+        let mut builder = Bot::builder()
+            .with_backend(Store::new(shelf, connection.id, device_id))
+            .with_transport_factory(Valved::new(sockets, Arc::clone(&shared.valve)))
+            .with_version((version.0, version.1, version.2))
+            .with_device_props(appearance())
+            .with_inbound_durability_hook(hook)
+            .with_event_handler(Signals {
+                owner: Arc::clone(owner),
+                inbox: shared.inbox.clone(),
+                confirmed: Arc::clone(&confirmed),
+                sender,
+            })
+            .skip_history_sync();
+        if cfg!(feature = "simulator") && connection.jid.is_none() {
+            // To the simulator one name is one account. WhatsApp's own name comes from the phone.
+            builder = builder.with_push_name(format!("recado {}", connection.id));
+        }
+        let bot = builder.build().await.context("the device's client")?;
+        let client = bot.client();
+        let pn = client.pn();
+        confirmed.store(
+            pn.is_some_and(|pn| is_owners(owner, &pn)),
+            Ordering::Release,
+        );
+        Ok(Self {
+            client,
+            signals,
+            handle: bot.spawn(),
+            confirmed,
+            calls,
+            _ended: ended.drop_guard(),
+        })
+    }
+
+    /// Whether the device is linked to another number than it was registered for.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.client.pn().is_some() && !self.confirmed.load(Ordering::Acquire)
+    }
+
+    /// What happens next; `None` when the client has ended by itself, after it has said all it had to.
+    pub(super) async fn next(&mut self) -> Option<Signal> {
+        tokio::select! {
+            biased;
+            signal = self.signals.recv() => signal,
+            () = &mut self.handle => self.signals.try_recv().ok(),
+        }
+    }
+
+    /// Unlinks the device at WhatsApp; whether WhatsApp was asked to, where there was anything to unlink.
+    pub(super) async fn unlink(&self) -> bool {
+        if self.client.pn().is_none() {
+            return true;
+        }
+        let connected = self.client.wait_for_connected(CONNECT_TO_UNLINK).await;
+        if let Err(error) = connected {
+            tracing::warn!(%error, "a device could not be unlinked at WhatsApp; its keys are deleted");
+            return false;
+        }
+        timeout(UNLINK, self.client.logout()).await.is_ok()
+    }
+
+    /// Ends the client. What is committed already is still acknowledged, the rest comes again.
+    pub(super) async fn close(self) {
+        self.calls.close();
+        // Late ones are cut off: nothing was promised about them.
+        let _ = timeout(LAST_COMMITS, self.calls.wait()).await;
+        if timeout(CLOSE, self.handle.shutdown()).await.is_err() {
+            tracing::warn!("a client did not end in good order within {CLOSE:?}");
+        }
+    }
+}
+
+/// How the device looks in the phone's list of linked devices.
+fn appearance() -> DevicePropsOverride {
+    DevicePropsOverride::new()
+        .with_os("Recado")
+        .with_platform_type(PlatformType::CHROME)
+}

@@ -1,0 +1,157 @@
+//! What a session writes about itself. While PostgreSQL is away each write waits for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use diesel::result::QueryResult;
+use diesel_async::AsyncPgConnection;
+use domain::connection::{Connection, Desired, Status};
+use domain::failure::{Failure, classify};
+use runtime::postgres::Pool;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+use whatsapp_rust::Client;
+
+use super::{Goal, Shared};
+use crate::bell::Bell;
+use crate::lock::Backoff;
+use crate::store;
+
+/// Attempts at a write whose error is neither the connection's nor surely the row's.
+const UNCLEAR_TRIES: u32 = 10;
+
+pub(super) struct Row {
+    id: Uuid,
+    pool: Pool,
+    bell: Bell,
+    goal: watch::Receiver<Goal>,
+    status: watch::Sender<Status>,
+    /// The row says so, as the last gateway left it.
+    claims_connected: AtomicBool,
+}
+
+impl Row {
+    pub(super) fn new(
+        connection: &Connection,
+        shared: &Shared,
+        goal: watch::Receiver<Goal>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        Self {
+            id: connection.id,
+            pool: shared.pool.clone(),
+            bell: shared.bell.clone(),
+            goal,
+            status,
+            claims_connected: AtomicBool::new(connection.status == Status::Connected.as_str()),
+        }
+    }
+
+    /// Whether the row says `connected` because the last gateway left it so.
+    pub(super) fn claims_connected(&self) -> bool {
+        self.claims_connected.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn change(&self, status: Status, reason: Option<&str>) -> anyhow::Result<()> {
+        self.write(Change::Transition(status, reason)).await?;
+        self.claims_connected.store(false, Ordering::Relaxed);
+        self.status.send_replace(status);
+        tracing::info!(connection_id = %self.id, status = status.as_str(), reason, "a session changed");
+        Ok(())
+    }
+
+    /// Writes what the client wanted, unless it wants something else by now.
+    pub(super) async fn fulfil(
+        &self,
+        desired: Desired,
+        reason: Option<&str>,
+    ) -> anyhow::Result<()> {
+        self.write(Change::Fulfil(desired, reason)).await
+    }
+
+    /// Shows a code that is good until then.
+    pub(super) async fn show_qr(&self, code: &str, until: Instant) -> anyhow::Result<()> {
+        if self.claims_connected() {
+            self.change(Status::Reconnecting, None).await?;
+        }
+        self.write(Change::ShowQr(code, until)).await
+    }
+
+    /// Keeps whose device it is.
+    pub(super) async fn identify(&self, client: &Client) -> anyhow::Result<()> {
+        let Some(pn) = client.pn() else {
+            return Ok(());
+        };
+        let (jid, lid) = (pn.to_string(), client.lid().map(|lid| lid.to_string()));
+        self.write(Change::Identify(&jid, lid.as_deref())).await
+    }
+
+    pub(super) async fn delete_keys(&self) -> anyhow::Result<()> {
+        self.write(Change::DeleteKeys).await
+    }
+
+    pub(super) async fn remove(&self) -> anyhow::Result<()> {
+        self.write(Change::Remove).await
+    }
+
+    /// Writes a change once PostgreSQL takes it, and rings for its events; an error when the row itself is
+    /// at fault, or when the gateway ends first.
+    async fn write(&self, change: Change<'_>) -> anyhow::Result<()> {
+        let mut backoff = Backoff::default();
+        let mut unclear = 0;
+        loop {
+            let problem = match self.pool.get().await {
+                Ok(mut conn) => match change.apply(&mut conn, self.id).await {
+                    Ok(events) => {
+                        self.bell.ring(events);
+                        return Ok(());
+                    }
+                    Err(error) => {
+                        match classify(&error) {
+                            Failure::Permanent => return Err(error.into()),
+                            Failure::Unclear => unclear += 1,
+                            Failure::Transient => unclear = 0,
+                        }
+                        anyhow::Error::new(error)
+                    }
+                },
+                Err(error) => error.into(),
+            };
+            if *self.goal.borrow() == Goal::HandedOver || unclear >= UNCLEAR_TRIES {
+                return Err(problem);
+            }
+            backoff.pause().await;
+        }
+    }
+}
+
+enum Change<'a> {
+    Transition(Status, Option<&'a str>),
+    Fulfil(Desired, Option<&'a str>),
+    ShowQr(&'a str, Instant),
+    Identify(&'a str, Option<&'a str>),
+    DeleteKeys,
+    Remove,
+}
+
+impl Change<'_> {
+    /// Returns the new events.
+    async fn apply(&self, conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Vec<Uuid>> {
+        match *self {
+            Self::Transition(status, reason) => {
+                return Connection::transition(conn, id, status, reason).await;
+            }
+            Self::Fulfil(desired, reason) => {
+                return Connection::fulfil(conn, id, desired, reason).await;
+            }
+            Self::ShowQr(code, until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                return Connection::show_qr(conn, id, code, left.as_secs_f64()).await;
+            }
+            Self::Identify(jid, lid) => drop(Connection::identify(conn, id, jid, lid).await?),
+            Self::DeleteKeys => drop(store::delete_device(conn, id).await?),
+            Self::Remove => drop(Connection::remove(conn, id).await?),
+        }
+        Ok(Vec::new())
+    }
+}

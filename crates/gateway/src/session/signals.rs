@@ -1,0 +1,144 @@
+//! What the client library says of a session, as far as it matters here.
+//!
+//! The handler runs where the library dispatches, before it goes on: what it sets is set before the next
+//! stanza is read. It never waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use domain::connection::Status;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use whatsapp_rust::Jid;
+use whatsapp_rust::types::events::{
+    ConnectFailureReason, Event, EventHandler, EventInterest, EventKind, MessageBatch,
+    UndecryptableMessage,
+};
+
+use super::ending::Ending;
+use crate::committer::{Entry, Inbox};
+use crate::hook::is_owners;
+use crate::translate::{self, Owner, Undecryptable};
+
+#[derive(Debug)]
+pub(super) enum Signal {
+    Qr { code: String, until: Instant },
+    Paired,
+    Open,
+    Closed,
+    Ended(Ending),
+}
+
+/// Listens to one client.
+pub(super) struct Signals {
+    pub(super) owner: Arc<Owner>,
+    pub(super) inbox: Inbox,
+    /// Whether the device is linked to the number it was registered for.
+    pub(super) confirmed: Arc<AtomicBool>,
+    pub(super) sender: mpsc::UnboundedSender<Signal>,
+}
+
+impl EventHandler for Signals {
+    fn handle_event(&self, event: Arc<Event>) {
+        let signal = match &*event {
+            Event::PairingQrCode(qr) => Signal::Qr {
+                code: qr.code.clone(),
+                until: Instant::now() + qr.timeout,
+            },
+            Event::PairSuccess(paired) => self.paired(&paired.id),
+            Event::Connected(_) => Signal::Open,
+            Event::Disconnected(_) => Signal::Closed,
+            Event::UndecryptableMessage(stanza) => return self.undecryptable(stanza),
+            Event::Messages(batch) => return self.event_only(batch),
+            Event::PairingQrCodesExhausted(_) => ended("qr_expired"),
+            Event::StreamReplaced(_) => ended("replaced"),
+            Event::TemporaryBan(_) => ended("temporarily_banned"),
+            Event::ClientOutdated(_) => ended("client_outdated"),
+            Event::ConnectFailure(failure) if failure.reason.should_reconnect() => Signal::Closed,
+            Event::ConnectFailure(_) => ended("refused"),
+            Event::LoggedOut(out) => Signal::Ended(Ending::Outside {
+                status: Status::LoggedOut,
+                reason: match out.reason {
+                    ConnectFailureReason::AccountLocked => "account_locked",
+                    _ => "unlinked",
+                },
+            }),
+            _ => return,
+        };
+        // Fails only when the session is not listening any more.
+        let _ = self.sender.send(signal);
+    }
+
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&[
+            EventKind::PairingQrCode,
+            EventKind::PairingQrCodesExhausted,
+            EventKind::PairSuccess,
+            EventKind::Connected,
+            EventKind::Disconnected,
+            EventKind::LoggedOut,
+            EventKind::StreamReplaced,
+            EventKind::TemporaryBan,
+            EventKind::ClientOutdated,
+            EventKind::ConnectFailure,
+            EventKind::UndecryptableMessage,
+            EventKind::Messages,
+        ])
+    }
+}
+
+fn ended(reason: &'static str) -> Signal {
+    Signal::Ended(Ending::Outside {
+        status: Status::Disconnected,
+        reason,
+    })
+}
+
+impl Signals {
+    fn paired(&self, pn: &Jid) -> Signal {
+        let confirmed = is_owners(&self.owner, pn);
+        self.confirmed.store(confirmed, Ordering::Release);
+        match confirmed {
+            true => Signal::Paired,
+            false => Signal::Ended(Ending::NumberMismatch),
+        }
+    }
+
+    fn undecryptable(&self, stanza: &UndecryptableMessage) {
+        metrics::counter!("recado_gateway_undecryptable_total").increment(1);
+        let why = match stanza.is_unavailable {
+            true => Undecryptable::Unavailable,
+            false => Undecryptable::Decryption,
+        };
+        let row = translate::undecryptable(&self.owner, &stanza.info, why);
+        self.offer(vec![Entry::new(row, None)]);
+    }
+
+    /// Newsletters, and what the phone sent again for a placeholder: the library acknowledges them by
+    /// itself and shows them here alone.
+    fn event_only(&self, batch: &MessageBatch) {
+        if batch.hook_committed {
+            return;
+        }
+        let messages = batch.messages.iter();
+        let entries = messages
+            .filter(|item| !translate::is_internal(&item.info, &item.message))
+            .map(|item| {
+                let row = translate::message(&self.owner, &item.info, &item.message);
+                Entry::new(row, Some(Arc::clone(&item.message)))
+            });
+        self.offer(entries.collect());
+    }
+
+    /// Best effort: nobody waits for the commit, and while PostgreSQL is away only so many are kept.
+    fn offer(&self, entries: Vec<Entry>) {
+        if !self.confirmed.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(error) = self.inbox.offer(entries) {
+            metrics::counter!("recado_gateway_best_effort_dropped_total").increment(1);
+            tracing::warn!(connection_id = %self.owner.connection_id, %error,
+                "what WhatsApp does not wait for was dropped");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Brings the sessions to what the connections' rows ask for: woken by a doorbell, and by itself every
+//! second.
+
+mod pace;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use domain::connection::{Connection, Desired, Status};
+use queue::ConnectionListener;
+use runtime::shutdown::Shutdown;
+use tokio::sync::{Notify, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use uuid::Uuid;
+
+use self::pace::{Pace, Retry};
+use crate::config::Limits;
+use crate::session::{Goal, Session, Shared};
+
+const POLL: Duration = Duration::from_secs(1);
+/// What one look at the rows may take.
+const LOOK: Duration = Duration::from_secs(5);
+/// Between two questions whether Redis is still there.
+const LISTEN: Duration = Duration::from_secs(30);
+
+pub(crate) struct Supervisor {
+    shared: Shared,
+    limits: Limits,
+    sessions: JoinSet<anyhow::Result<()>>,
+    tasks: HashMap<Id, Uuid>,
+    running: HashMap<Uuid, Running>,
+    retries: HashMap<Uuid, Retry>,
+    /// Rows that want a session and have none, the next one first.
+    waiting: VecDeque<Connection>,
+    pace: Pace,
+}
+
+struct Running {
+    goal: watch::Sender<Goal>,
+    status: watch::Receiver<Status>,
+    phone_number: String,
+    since: Instant,
+}
+
+impl Supervisor {
+    pub(crate) fn new(shared: Shared, limits: Limits) -> Self {
+        Self {
+            shared,
+            pace: Pace::new(limits.connect_rate),
+            limits,
+            sessions: JoinSet::new(),
+            tasks: HashMap::new(),
+            running: HashMap::new(),
+            retries: HashMap::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Supervises until the shutdown begins or the sessions are abandoned; returns when they have ended.
+    pub(crate) async fn run(mut self, listener: ConnectionListener, shutdown: &Shutdown) {
+        let rung = Notify::new();
+        let mut listening = std::pin::pin!(listen(listener, &rung));
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let abandoned = self.shared.abandoned.clone();
+        loop {
+            let next_start = self.pace.next();
+            tokio::select! {
+                biased;
+                () = shutdown.soft().cancelled() => break,
+                () = abandoned.cancelled() => break,
+                Some(ended) = self.sessions.join_next_with_id() => self.ended(ended),
+                () = rung.notified() => self.look().await,
+                _ = poll.tick() => self.look().await,
+                () = tokio::time::sleep_until(next_start), if self.has_room() => {
+                    self.start_waiting();
+                }
+                () = &mut listening => {}
+            }
+        }
+        self.hand_over(shutdown).await;
+    }
+
+    /// Compares the rows with the sessions.
+    async fn look(&mut self) {
+        match timeout(LOOK, self.rows()).await {
+            Ok(Ok(rows)) => self.reconcile(rows),
+            Ok(Err(error)) => tracing::warn!(%error, "the connections could not be read"),
+            Err(_) => tracing::warn!("the connections were not read within {LOOK:?}"),
+        }
+        self.start_waiting();
+        self.measure();
+    }
+
+    async fn rows(&self) -> anyhow::Result<Vec<Connection>> {
+        let mut conn = self.shared.pool.get().await?;
+        Ok(Connection::to_reconcile(&mut conn).await?)
+    }
+
+    fn reconcile(&mut self, rows: Vec<Connection>) {
+        let mut unlisted: Vec<Uuid> = Vec::new();
+        let listed: HashMap<Uuid, Connection> = rows.into_iter().map(|row| (row.id, row)).collect();
+        for (id, running) in &self.running {
+            match listed.get(id) {
+                Some(row) => running.aim(row),
+                None => unlisted.push(*id),
+            }
+        }
+        for id in unlisted {
+            // Its row is gone, or says that there is nothing to do.
+            self.running[&id].goal.send_replace(Goal::HandedOver);
+        }
+        self.retries.retain(|id, _| listed.contains_key(id));
+        let idle = listed
+            .into_values()
+            .filter(|row| !self.running.contains_key(&row.id));
+        let mut waiting: Vec<Connection> = idle.collect();
+        // Somebody looks at a screen for those that are not linked yet.
+        waiting.sort_by_key(|row| (row.jid.is_some(), row.created_at));
+        self.waiting = waiting.into();
+    }
+
+    fn has_room(&self) -> bool {
+        !self.waiting.is_empty() && self.running.len() < self.limits.capacity.get()
+    }
+
+    fn start_waiting(&mut self) {
+        let now = Instant::now();
+        for _ in 0..self.waiting.len() {
+            if !self.has_room() || !self.pace.is_due(now) {
+                break;
+            }
+            let Some(row) = self.waiting.pop_front() else {
+                break;
+            };
+            match self.retries.get(&row.id) {
+                Some(retry) if !retry.is_due(now) => {}
+                _ => {
+                    self.pace.start(now);
+                    self.start(row);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, row: Connection) {
+        let id = row.id;
+        let (goal, wanted) = watch::channel(goal_of(&row));
+        let (told, status) = watch::channel(Status::Reconnecting);
+        let running = Running {
+            goal,
+            status,
+            phone_number: row.phone_number.clone(),
+            since: Instant::now(),
+        };
+        let session = Session::new(row, self.shared.clone(), wanted, told);
+        let task = self.sessions.spawn(session.run());
+        self.tasks.insert(task.id(), id);
+        self.running.insert(id, running);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, anyhow::Result<()>), JoinError>) {
+        let (task, problem) = match ended {
+            Ok((task, Ok(()))) => (task, None),
+            Ok((task, Err(error))) => (task, Some(format!("{error:#}"))),
+            Err(error) => (error.id(), Some(error.to_string())),
+        };
+        let Some(id) = self.tasks.remove(&task) else {
+            return;
+        };
+        let running = self.running.remove(&id);
+        match problem {
+            None => {
+                self.retries.remove(&id);
+            }
+            Some(problem) => {
+                let lasted = running.map_or(Duration::ZERO, |running| running.since.elapsed());
+                let retry = self.retries.entry(id).or_default();
+                let pause = retry.failed(lasted);
+                metrics::counter!("recado_gateway_session_failures_total").increment(1);
+                tracing::error!(connection_id = %id, error = problem, ?pause,
+                    "a session failed and is started again");
+            }
+        }
+    }
+
+    /// Ends all sessions; the hard stop cuts off those that take too long.
+    async fn hand_over(&mut self, shutdown: &Shutdown) {
+        for running in self.running.values() {
+            running.goal.send_replace(Goal::HandedOver);
+        }
+        let all = async { while self.sessions.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all => {}
+            () = shutdown.hard().cancelled() => self.sessions.abort_all(),
+        }
+    }
+
+    fn measure(&self) {
+        let connected = |running: &&Running| *running.status.borrow() == Status::Connected;
+        let connected = self.running.values().filter(connected).count();
+        let others = self.running.len() - connected;
+        metrics::gauge!("recado_gateway_sessions", "status" => "connected").set(connected as f64);
+        metrics::gauge!("recado_gateway_sessions", "status" => "reconnecting").set(others as f64);
+        metrics::gauge!("recado_gateway_sessions", "status" => "waiting")
+            .set(self.waiting.len() as f64);
+        if !self.waiting.is_empty() && self.running.len() >= self.limits.capacity.get() {
+            tracing::warn!(
+                waiting = self.waiting.len(),
+                capacity = self.limits.capacity,
+                "connections wait: this gateway is full"
+            );
+        }
+    }
+}
+
+impl Running {
+    fn aim(&self, row: &Connection) {
+        let goal = match goal_of(row) {
+            // It was registered anew for another number before it was linked.
+            Goal::Connected if row.phone_number != self.phone_number => Goal::HandedOver,
+            goal => goal,
+        };
+        self.goal.send_if_modified(|aimed| {
+            let changed = *aimed != goal;
+            *aimed = goal;
+            changed
+        });
+    }
+}
+
+fn goal_of(row: &Connection) -> Goal {
+    if row.deleted_at.is_some() || row.is(Desired::LoggedOut) {
+        Goal::LoggedOut
+    } else if row.is(Desired::Disconnected) {
+        Goal::Disconnected
+    } else {
+        Goal::Connected
+    }
+}
+
+/// Never returns. Without Redis the poll is what is left.
+async fn listen(mut listener: ConnectionListener, rung: &Notify) {
+    let mut away = false;
+    loop {
+        match listener.wait(LISTEN).await {
+            Ok(true) => {
+                away = false;
+                rung.notify_one();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut away, true) {
+                    tracing::warn!(%error, "Redis is away: connections are looked at every second");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Holds back what WhatsApp sends while nothing can be committed.
+//!
+//! The library reads on whatever happens, and keeps what it has read in memory until the hook takes it. So
+//! while the valve is closed each session reads a little and all of them together no more than a
+//! budget; then their sockets are left unread, and WhatsApp keeps the messages. They stay open until the
+//! library's own keepalive misses its answers, after some 20 to 50 seconds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+use whatsapp_rust::transport::{Transport, TransportEvent, TransportFactory};
+use whatsapp_rust::{anyhow, async_channel, async_trait};
+
+/// What one session may read while the valve is closed: heartbeats for hours, or some hundred messages.
+const PER_SESSION: u64 = 256 * 1024;
+/// What all sessions may read together while the valve is closed.
+const TOGETHER: u64 = 64 * 1024 * 1024;
+
+/// One for all sessions of a gateway.
+#[derive(Debug)]
+pub(crate) struct Valve {
+    state: watch::Sender<State>,
+    used: AtomicU64,
+    per_session: u64,
+    together: u64,
+}
+
+/// Closings are numbered, so that each begins with a whole budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    closed: bool,
+    number: u64,
+}
+
+impl Default for Valve {
+    fn default() -> Self {
+        Self::with_budget(PER_SESSION, TOGETHER)
+    }
+}
+
+impl Valve {
+    fn with_budget(per_session: u64, together: u64) -> Self {
+        Self {
+            state: watch::Sender::new(State {
+                closed: false,
+                number: 0,
+            }),
+            used: AtomicU64::new(0),
+            per_session,
+            together,
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.used.store(0, Ordering::Relaxed);
+        self.state.send_modify(|state| {
+            state.closed = true;
+            state.number += 1;
+        });
+        metrics::gauge!("recado_gateway_valve_closed").set(1);
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.send_modify(|state| state.closed = false);
+        metrics::gauge!("recado_gateway_valve_closed").set(0);
+        metrics::gauge!("recado_gateway_valve_used_bytes").set(0);
+    }
+
+    /// A connection's own account of what it read.
+    fn reader(self: &Arc<Self>) -> Reader {
+        Reader {
+            valve: Arc::clone(self),
+            closing: 0,
+            used: 0,
+        }
+    }
+
+    /// Takes bytes from the common budget, if they are left.
+    fn take(&self, bytes: u64) -> bool {
+        let take = |used: u64| Some(used + bytes).filter(|used| *used <= self.together);
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok();
+        if taken {
+            metrics::gauge!("recado_gateway_valve_used_bytes").increment(bytes as f64);
+        }
+        taken
+    }
+}
+
+struct Reader {
+    valve: Arc<Valve>,
+    closing: u64,
+    used: u64,
+}
+
+impl Reader {
+    /// Returns when so many bytes may be handed on.
+    async fn admit(&mut self, bytes: u64) {
+        let mut changes = self.valve.state.subscribe();
+        loop {
+            let state = *changes.borrow_and_update();
+            if !state.closed {
+                return;
+            }
+            if self.closing != state.number {
+                (self.closing, self.used) = (state.number, 0);
+            }
+            if self.used + bytes <= self.valve.per_session && self.valve.take(bytes) {
+                self.used += bytes;
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Connections whose reading the valve can stop.
+pub(crate) struct Valved<F> {
+    inner: F,
+    valve: Arc<Valve>,
+}
+
+impl<F> Valved<F> {
+    pub(crate) fn new(inner: F, valve: Arc<Valve>) -> Self {
+        Self { inner, valve }
+    }
+}
+
+#[async_trait]
+impl<F: TransportFactory> TransportFactory for Valved<F> {
+    async fn create_transport(
+        &self,
+    ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
+        let (transport, read) = self.inner.create_transport().await?;
+        // Of one: the inner channel is the buffer.
+        let (sender, receiver) = async_channel::bounded(1);
+        tokio::spawn(hand_on(read, sender, self.valve.reader()));
+        Ok((transport, receiver))
+    }
+}
+
+/// Ends when either side is gone.
+async fn hand_on(
+    read: async_channel::Receiver<TransportEvent>,
+    sender: async_channel::Sender<TransportEvent>,
+    mut reader: Reader,
+) {
+    let pass = async {
+        while let Ok(event) = read.recv().await {
+            if let TransportEvent::DataReceived(bytes) = &event {
+                reader.admit(bytes.len() as u64).await;
+            }
+            if sender.send(event).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = pass => {}
+        () = sender.closed() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn admits(reader: &mut Reader, bytes: u64) -> bool {
+        reader.admit(bytes).now_or_never().is_some()
+    }
+
+    #[test]
+    fn an_open_valve_lets_everything_through() {
+        let valve = Arc::new(Valve::with_budget(10, 10));
+        assert!(admits(&mut valve.reader(), 1_000_000));
+    }
+
+    #[test]
+    fn a_closed_one_lets_each_session_read_its_share_and_all_together_the_budget() {
+        let valve = Arc::new(Valve::with_budget(10, 25));
+        valve.close();
+        let mut sessions = [valve.reader(), valve.reader(), valve.reader()];
+        assert!(admits(&mut sessions[0], 10));
+        assert!(!admits(&mut sessions[0], 1), "its share is read");
+        assert!(admits(&mut sessions[1], 10));
+        assert!(!admits(&mut sessions[2], 6), "the budget is read");
+        assert!(admits(&mut sessions[2], 5));
+        valve.open();
+        assert!(admits(&mut sessions[0], 1_000));
+        valve.close();
+        assert!(admits(&mut sessions[0], 10), "the next closing begins anew");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_goes_on_when_the_valve_opens() {
+        let valve = Arc::new(Valve::with_budget(1, 1));
+        valve.close();
+        let (sender, read) = async_channel::unbounded();
+        let (out, received) = async_channel::bounded(1);
+        let data = TransportEvent::DataReceived(vec![0; 100].into());
+        sender.send(data).await.unwrap();
+        let task = tokio::spawn(hand_on(read, out, valve.reader()));
+        tokio::task::yield_now().await;
+        assert!(received.try_recv().is_err());
+        valve.open();
+        assert!(matches!(
+            received.recv().await.unwrap(),
+            TransportEvent::DataReceived(bytes) if bytes.len() == 100
+        ));
+        drop(received);
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_given_up_does_not_wait_for_the_valve() {
+        let valve = Arc::new(Valve::with_budget(1, 1));
+        valve.close();
+        let (sender, read) = async_channel::unbounded();
+        let (out, received) = async_channel::bounded(1);
+        let data = TransportEvent::DataReceived(vec![0; 100].into());
+        sender.send(data).await.unwrap();
+        let task = tokio::spawn(hand_on(read, out, valve.reader()));
+        drop(received);
+        task.await.unwrap();
+        assert!(sender.is_closed());
+    }
+}
