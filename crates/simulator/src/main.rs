@@ -1,1 +1,57 @@
-fn main() {}
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use simulator::{Config, Simulator};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A WhatsApp server double: point a client at ws://ADDRESS/ws/chat.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Address of both the WhatsApp protocol and the control API
+    #[arg(long, env = "SIMULATOR_LISTEN", default_value = "127.0.0.1:8790")]
+    listen: SocketAddr,
+    /// Folder to keep keys, accounts and messages in; without it a restart forgets them
+    #[arg(long, env = "SIMULATOR_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("recado-simulator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let simulator = Simulator::start(Config {
+        listen: arguments.listen,
+        state: arguments.state,
+    })
+    .await?;
+    tracing::info!(address = %simulator.address(), "listening");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        why = simulator.failed() => anyhow::bail!("the state cannot be written: {why}"),
+    }
+    simulator.stop().await;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The control API. Bodies are read whatever their content type says.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError, web};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+mod accounts;
+mod messages;
+
+use crate::faults::Wish;
+use crate::pairing;
+use crate::world::{World, phone_number};
+
+/// The largest body that is read.
+const MAX_BODY: usize = 32 << 20;
+
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .app_data(web::PayloadConfig::new(MAX_BODY))
+        .route("/admin/mock-phone/scan-qr", web::post().to(scan_qr))
+        .route("/admin/messages", web::post().to(messages::send))
+        .route("/admin/messages", web::get().to(messages::list))
+        .route("/admin/messages/{id}/resend", web::post().to(messages::resend))
+        .route("/admin/outbox", web::get().to(messages::outbox))
+        .route("/admin/accounts", web::get().to(accounts::list))
+        .route("/admin/accounts/{phone}/disconnect", web::post().to(accounts::disconnect))
+        .route("/admin/accounts/{phone}/logout", web::post().to(accounts::logout))
+        .route("/admin/accounts/{phone}/replace", web::post().to(accounts::replace))
+        .route("/admin/accounts/{phone}/ban", web::post().to(accounts::ban))
+        .route("/admin/faults", web::get().to(faults))
+        .route("/admin/faults", web::post().to(set_faults))
+        .route("/admin/stats", web::get().to(stats));
+}
+
+/// A refusal: a status and `{"error": why}`.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    status: StatusCode,
+    why: String,
+}
+
+impl Refused {
+    fn new(status: StatusCode, why: impl std::fmt::Display) -> Self {
+        Self {
+            status,
+            why: format!("{why:#}"),
+        }
+    }
+
+    fn bad_request(why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, why)
+    }
+
+    fn not_found(why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, why)
+    }
+
+    fn conflict(why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::CONFLICT, why)
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.why)
+    }
+}
+
+impl ResponseError for Refused {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::build(self.status).json(json!({ "error": self.why }))
+    }
+}
+
+type Answer = Result<HttpResponse, Refused>;
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(Refused::bad_request)
+}
+
+fn query(text: &str) -> Result<std::collections::HashMap<String, String>, Refused> {
+    web::Query::from_query(text)
+        .map(web::Query::into_inner)
+        .map_err(Refused::bad_request)
+}
+
+async fn scan_qr(
+    world: web::Data<World>,
+    request: actix_web::HttpRequest,
+    body: web::Bytes,
+) -> Answer {
+    let parameters = query(request.query_string())?;
+    let phone = match parameters.get("phone") {
+        Some(phone) => Some(phone_number(phone).map_err(Refused::bad_request)?),
+        None => None,
+    };
+    let code = std::str::from_utf8(&body).map_err(Refused::bad_request)?;
+    let paired = pairing::scan(&world, code, phone.as_deref());
+    let paired = paired.await.map_err(Refused::conflict)?;
+    Ok(HttpResponse::Ok().json(json!({
+        "phone": paired.phone,
+        "device": paired.device,
+    })))
+}
+
+async fn faults(world: web::Data<World>) -> HttpResponse {
+    HttpResponse::Ok().json(world.faults.current())
+}
+
+async fn set_faults(world: web::Data<World>, body: web::Bytes) -> Answer {
+    world.faults.set(&parse::<Wish>(&body)?);
+    Ok(faults(world).await)
+}
+
+async fn stats(world: web::Data<World>) -> HttpResponse {
+    HttpResponse::Ok().json(world.stats.to_json())
+}

@@ -1,0 +1,307 @@
+//! One WebSocket: the handshake, frames in, stanzas out.
+//!
+//! A stanza leaves only after the journal has what it depends on, and in the order it was given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::rt;
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
+use anyhow::{Context as _, Result};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wacore_binary::{Node, OwnedNodeRef};
+use wacore_noise::framing::{FrameDecoder, encode_frame};
+
+use crate::faults::Faults;
+use crate::handshake::{self, Agreement, Answer};
+use crate::journal::Position;
+use crate::ledger::Entry;
+use crate::noise::{Opener, Sealer};
+use crate::stanza::encode;
+use crate::world::World;
+use crate::{pairing, session};
+
+/// A client that hasn't finished its handshake by then is hung up on.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+/// Between the last stanza and the end of the socket, so that the client reads that stanza first.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// Speaks the protocol over the socket until either side ends it.
+pub(crate) async fn serve(
+    world: Arc<World>,
+    mut socket: Session,
+    messages: AggregatedMessageStream,
+) {
+    world.stats.connections_accepted.add();
+    let mut frames = Frames::new(messages, socket.clone());
+    let greeting = tokio::time::timeout(HANDSHAKE, greet(&world, &mut frames, &mut socket));
+    let agreement = match greeting.await {
+        Ok(Ok(agreement)) => agreement,
+        Ok(Err(error)) => {
+            tracing::debug!("handshake failed: {error:#}");
+            let _ = socket.close(None).await;
+            return;
+        }
+        Err(_) => {
+            tracing::debug!("handshake timed out");
+            let _ = socket.close(None).await;
+            return;
+        }
+    };
+    let (queue, outgoing) = unbounded_channel();
+    let closed = CancellationToken::new();
+    let outlet = Outlet {
+        id: world.next_connection(),
+        queue,
+        faults: world.faults.clone(),
+    };
+    let sealer = Sealer::new(agreement.to_client);
+    let writer = Writer {
+        world: world.clone(),
+        outgoing,
+        sealer,
+        socket,
+    };
+    let ended = closed.clone().drop_guard();
+    rt::spawn(async move {
+        writer.run().await;
+        drop(ended);
+    });
+    let incoming = Incoming {
+        frames,
+        opener: Opener::new(agreement.from_client),
+        closed,
+    };
+    let payload = agreement.payload;
+    let result = match payload.device_pairing_data.is_set() {
+        true => pairing::serve(&world, &payload, agreement.client_key, outlet, incoming).await,
+        false => session::serve(&world, &payload, agreement.client_key, outlet, incoming).await,
+    };
+    if let Err(error) = result {
+        tracing::debug!("connection ended: {error:#}");
+    }
+}
+
+async fn greet(world: &World, frames: &mut Frames, socket: &mut Session) -> Result<Agreement> {
+    const GONE: &str = "the client went away";
+    let hello = frames.next().await?.context(GONE)?;
+    match handshake::answer(&world.identity, &hello)? {
+        Answer::Complete(reply, agreement) => {
+            socket.binary(encode_frame(&reply, None)?).await?;
+            Ok(*agreement)
+        }
+        Answer::AwaitFinish(reply, rest) => {
+            socket.binary(encode_frame(&reply, None)?).await?;
+            rest.finish(&frames.next().await?.context(GONE)?)
+        }
+    }
+}
+
+/// Cuts the socket's messages into frames.
+struct Frames {
+    messages: AggregatedMessageStream,
+    socket: Session,
+    /// Until the connection header has been read.
+    header: Option<BytesMut>,
+    decoder: FrameDecoder,
+}
+
+impl Frames {
+    fn new(messages: AggregatedMessageStream, socket: Session) -> Self {
+        Self {
+            messages,
+            socket,
+            header: Some(BytesMut::new()),
+            decoder: FrameDecoder::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<BytesMut>> {
+        loop {
+            if let Some(frame) = self.decoder.decode_frame() {
+                return Ok(Some(frame));
+            }
+            match self.messages.next().await {
+                Some(Ok(AggregatedMessage::Binary(bytes))) => self.feed(&bytes)?,
+                Some(Ok(AggregatedMessage::Ping(bytes))) => self.socket.pong(&bytes).await?,
+                Some(Ok(AggregatedMessage::Pong(_) | AggregatedMessage::Text(_))) => {}
+                Some(Ok(AggregatedMessage::Close(_))) | None => return Ok(None),
+                Some(Err(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(buffer) = &mut self.header else {
+            self.decoder.feed(bytes);
+            return Ok(());
+        };
+        buffer.extend_from_slice(bytes);
+        if handshake::take_header(buffer)?.is_some() {
+            self.decoder.feed(buffer);
+            self.header = None;
+        }
+        Ok(())
+    }
+}
+
+/// Stanzas from the client.
+pub(crate) struct Incoming {
+    frames: Frames,
+    opener: Opener,
+    closed: CancellationToken,
+}
+
+impl Incoming {
+    /// The next stanza; `None` when the connection is over.
+    pub(crate) async fn next(&mut self) -> Result<Option<OwnedNodeRef>> {
+        let frame = tokio::select! {
+            frame = self.frames.next() => frame?,
+            () = self.closed.cancelled() => None,
+        };
+        frame.map(|frame| self.opener.open(frame)).transpose()
+    }
+}
+
+/// Which message a stanza carries, for the ledger.
+pub(crate) struct Delivery {
+    pub(crate) entry: Entry,
+    pub(crate) device: u16,
+    pub(crate) redelivery: bool,
+}
+
+struct Outgoing {
+    due: Instant,
+    position: Position,
+    what: What,
+}
+
+enum What {
+    Stanza(Bytes, Option<Delivery>),
+    Close,
+}
+
+/// The way to the client; clones lead to the same socket.
+#[derive(Clone)]
+pub(crate) struct Outlet {
+    /// Tells connections apart.
+    pub(crate) id: u64,
+    queue: UnboundedSender<Outgoing>,
+    faults: Arc<Faults>,
+}
+
+impl Outlet {
+    /// Sends a stanza once `position` is durable.
+    pub(crate) fn send(&self, node: &Node, position: Position) {
+        self.deliver(encode(node), position, None);
+    }
+
+    pub(crate) fn deliver(&self, stanza: Bytes, position: Position, delivery: Option<Delivery>) {
+        let due = Instant::now() + self.faults.latency();
+        self.push(due, position, What::Stanza(stanza, delivery));
+    }
+
+    /// Ends the connection after what was sent before.
+    pub(crate) fn close(&self) {
+        self.push(Instant::now() + self.faults.latency(), 0, What::Close);
+    }
+
+    /// The same, leaving the client time to read the last stanza and hang up itself.
+    pub(crate) fn close_soon(&self) {
+        let due = Instant::now() + self.faults.latency() + LINGER;
+        self.push(due, 0, What::Close);
+    }
+
+    fn push(&self, due: Instant, position: Position, what: What) {
+        // A connection that is over takes nothing; what matters is in the queue of the device.
+        let _ = self.queue.send(Outgoing {
+            due,
+            position,
+            what,
+        });
+    }
+}
+
+struct Writer {
+    world: Arc<World>,
+    outgoing: UnboundedReceiver<Outgoing>,
+    sealer: Sealer,
+    socket: Session,
+}
+
+impl Writer {
+    /// How many stanzas go into one WebSocket message at most.
+    const GROUP: usize = 64;
+
+    async fn run(mut self) {
+        let mut next = self.outgoing.recv().await;
+        while let Some(first) = next.take() {
+            tokio::time::sleep_until(first.due).await;
+            let mut group = vec![first];
+            while group.len() < Self::GROUP
+                && let Ok(item) = self.outgoing.try_recv()
+            {
+                if item.due > Instant::now() {
+                    next = Some(item);
+                    break;
+                }
+                group.push(item);
+            }
+            match self.write(group).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::debug!("write failed: {error:#}");
+                    break;
+                }
+            }
+            if next.is_none() {
+                next = self.outgoing.recv().await;
+            }
+        }
+        let _ = self.socket.close(None).await;
+    }
+
+    /// `false`: the connection shall end.
+    async fn write(&mut self, group: Vec<Outgoing>) -> Result<bool> {
+        let mut bytes = Vec::new();
+        let mut deliveries = Vec::new();
+        let mut go_on = true;
+        for item in group {
+            if !self.world.journal.durable(item.position).await {
+                return Ok(false);
+            }
+            match item.what {
+                What::Stanza(stanza, delivery) => {
+                    self.sealer.seal(&stanza, &mut bytes)?;
+                    self.world.stats.stanzas_out.add();
+                    deliveries.extend(delivery);
+                }
+                What::Close => {
+                    go_on = false;
+                    break;
+                }
+            }
+        }
+        if !bytes.is_empty() {
+            self.socket.binary(bytes).await?;
+            self.count(&deliveries);
+        }
+        Ok(go_on)
+    }
+
+    fn count(&self, deliveries: &[Delivery]) {
+        let world = &self.world;
+        for delivery in deliveries {
+            world.stats.deliveries.add();
+            if delivery.redelivery {
+                world.stats.redeliveries.add();
+            }
+        }
+        world.ledger.went_out(deliveries, &world.journal);
+    }
+}

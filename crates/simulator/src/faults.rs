@@ -1,0 +1,59 @@
+//! How the server misbehaves; all off at start.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Default)]
+pub(crate) struct Faults {
+    drop_acks: AtomicBool,
+    refuse_connections: AtomicBool,
+    latency_ms: AtomicU64,
+}
+
+/// What is asked for; what is left out stays as it is.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wish {
+    pub(crate) drop_acks: Option<bool>,
+    pub(crate) refuse_connections: Option<bool>,
+    pub(crate) latency_ms: Option<u64>,
+}
+
+impl Faults {
+    pub(crate) fn set(&self, wish: &Wish) {
+        if let Some(on) = wish.drop_acks {
+            self.drop_acks.store(on, Ordering::Relaxed);
+        }
+        if let Some(on) = wish.refuse_connections {
+            self.refuse_connections.store(on, Ordering::Relaxed);
+        }
+        if let Some(milliseconds) = wish.latency_ms {
+            self.latency_ms.store(milliseconds, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn current(&self) -> Wish {
+        Wish {
+            drop_acks: Some(self.drop_acks()),
+            refuse_connections: Some(self.refuse_connections()),
+            latency_ms: Some(self.latency_ms.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Receipts are treated as if they had never come.
+    pub(crate) fn drop_acks(&self) -> bool {
+        self.drop_acks.load(Ordering::Relaxed)
+    }
+
+    /// New connections are answered with 503.
+    pub(crate) fn refuse_connections(&self) -> bool {
+        self.refuse_connections.load(Ordering::Relaxed)
+    }
+
+    /// What every stanza to a client waits before it goes out.
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_millis(self.latency_ms.load(Ordering::Relaxed))
+    }
+}

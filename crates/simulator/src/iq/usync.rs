@@ -1,0 +1,147 @@
+//! `usync`: who has which devices, which LID, and whether a number is on WhatsApp (all are).
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest as _, Sha256};
+use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{Node, NodeRef};
+use waproto::buffa::Message as _;
+use waproto::whatsapp::{ADVKeyIndexList, ADVSignedKeyIndexList};
+
+use super::Reply;
+use crate::account::Account;
+use crate::session::Member;
+use crate::stanza::{empty, jid, text};
+use crate::world::{phone_number, unix_time};
+
+const KEY_INDEX_SIGNATURE: [u8; 2] = [6, 2];
+
+pub(super) fn answer(member: &Member, node: &NodeRef<'_>) -> Result<Reply> {
+    let question = node.get_optional_child("usync").context("no <usync>")?;
+    let wanted: Vec<&str> = question
+        .get_optional_child("query")
+        .and_then(|query| query.children())
+        .unwrap_or_default()
+        .iter()
+        .map(|child| &*child.tag)
+        .collect();
+    let mut users = Vec::new();
+    let asked = question.get_optional_child("list");
+    for user in asked.iter().flat_map(|list| list.get_children_by_tag("user")) {
+        users.push(answer_for(member, user, &wanted)?);
+    }
+    let mut usync = NodeBuilder::new("usync");
+    for name in ["sid", "index", "last", "mode", "context"] {
+        if let Some(value) = text(question, name) {
+            usync = usync.attr(name, value);
+        }
+    }
+    let results = wanted.iter().filter_map(|name| result_tag(name)).map(empty);
+    let usync = usync
+        .children([
+            NodeBuilder::new("result").children(results).build(),
+            NodeBuilder::new("list").children(users).build(),
+        ])
+        .build();
+    Ok(Reply::with(vec![usync]))
+}
+
+fn result_tag(name: &str) -> Option<&'static str> {
+    ["devices", "contact", "lid", "business", "status"]
+        .into_iter()
+        .find(|known| *known == name)
+}
+
+fn answer_for(member: &Member, user: &NodeRef<'_>, wanted: &[&str]) -> Result<Node> {
+    let contact = user.get_optional_child("contact");
+    let contact = contact.and_then(|contact| {
+        let content = contact.content_as_string();
+        content.map(|text| text.to_string())
+    });
+    let named = jid(user, "jid");
+    let account = match (&named, &contact) {
+        (Some(jid), _) => member.world.resolve(jid),
+        (None, Some(number)) => phone_number(number).and_then(|n| member.world.account(&n)),
+        (None, None) => anyhow::bail!("a <user> that names nobody"),
+    };
+    let Ok(account) = account else {
+        let nobody = NodeBuilder::new("contact").attr("type", "out").build();
+        let user = NodeBuilder::new("user").children([nobody]);
+        return Ok(match named {
+            Some(jid) => user.attr("jid", jid).build(),
+            None => user.build(),
+        });
+    };
+    let mut children = Vec::new();
+    for name in wanted {
+        match *name {
+            "devices" => children.push(devices(&account)?),
+            "contact" => {
+                let known = NodeBuilder::new("contact").attr("type", "in");
+                children.push(match &contact {
+                    Some(number) => known.string_content(number.as_str()).build(),
+                    None => known.build(),
+                });
+            }
+            "lid" => children.push(
+                NodeBuilder::new("lid")
+                    .attr("val", account.lid_jid())
+                    .build(),
+            ),
+            "status" => children.push(empty("status")),
+            _ => {}
+        }
+    }
+    Ok(NodeBuilder::new("user")
+        .attr("jid", named.unwrap_or_else(|| account.jid()))
+        .attr("pn_jid", account.jid())
+        .children(children)
+        .build())
+}
+
+/// The phone and what is linked to it, with the list of valid keys signed by the phone.
+fn devices(account: &Account) -> Result<Node> {
+    let ids: Vec<u16> = account.devices().iter().map(|device| device.id).collect();
+    let mut list = vec![NodeBuilder::new("device").attr("id", 0).build()];
+    list.extend(ids.iter().map(|id| {
+        NodeBuilder::new("device")
+            .attr("id", *id)
+            .attr("key-index", *id)
+            .build()
+    }));
+    let hash = Sha256::digest(format!("{} {ids:?}", account.phone));
+    let hash = format!("2:{}", BASE64_STANDARD.encode(&hash[..6]));
+    let now = unix_time();
+    let details = ADVKeyIndexList {
+        raw_id: Some(account.keys.registration_id),
+        timestamp: Some(now.unsigned_abs()),
+        current_index: Some(u32::from(ids.last().copied().unwrap_or(0))),
+        valid_indexes: std::iter::once(0)
+            .chain(ids.iter().map(|id| u32::from(*id)))
+            .collect(),
+        ..Default::default()
+    }
+    .encode_to_vec();
+    let key = account.keys.identity()?;
+    let mut subject = KEY_INDEX_SIGNATURE.to_vec();
+    subject.extend_from_slice(&details);
+    let signature = key.calculate_signature(&subject, &mut rand::rng())?;
+    let signed = ADVSignedKeyIndexList {
+        details: Some(details),
+        account_signature: Some(signature.to_vec()),
+        account_signature_key: Some(key.public_key.public_key_bytes().to_vec()),
+    };
+    Ok(NodeBuilder::new("devices")
+        .children([
+            NodeBuilder::new("device-list")
+                .attr("hash", hash)
+                .children(list)
+                .build(),
+            NodeBuilder::new("key-index-list")
+                .attr("ts", now)
+                .bytes(signed.encode_to_vec())
+                .build(),
+        ])
+        .build())
+}

@@ -1,0 +1,321 @@
+//! Messages from a linked device: to contacts' phones, which decrypt them, and to other linked
+//! devices, which get them forwarded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{Jid, Node, NodeRef, Server};
+use waproto::buffa::Message as _;
+use waproto::whatsapp::Message;
+
+use crate::account::Account;
+use crate::journal::Batch;
+use crate::ledger::rfc3339;
+use crate::offline::{Origin, Waiting};
+use crate::outbox::{Sent, text_of};
+use crate::session::Member;
+use crate::stanza::{encode, jid, required, text};
+use crate::world::{unix_millis, unix_time};
+
+/// An `<enc>` of the sender.
+#[derive(Clone, Copy)]
+struct Enc<'a> {
+    kind: &'a str,
+    bytes: &'a [u8],
+}
+
+/// What one message is made of.
+struct Mail<'a> {
+    id: String,
+    stanza_type: String,
+    to: Jid,
+    /// For single devices.
+    direct: Vec<(Jid, Enc<'a>)>,
+    /// For everyone in the group.
+    group: Option<Enc<'a>>,
+    device_identity: Option<&'a [u8]>,
+}
+
+pub(crate) fn route(member: &Member, node: &NodeRef<'_>) -> Result<()> {
+    let kinds = kinds(node);
+    let mail = Mail::read(node, &kinds)?;
+    let mut batch = Batch::default();
+    let recipients = mail.recipients(member)?;
+    let mut readers = Vec::new();
+    for account in &recipients {
+        let read = mail.read_by(member, account, &mut batch);
+        match read {
+            Ok(Some(content)) => readers.push((account.clone(), content)),
+            Ok(None) => {}
+            Err(error) => {
+                member.world.stats.outbox_undecryptable.add();
+                tracing::warn!(
+                    id = mail.id,
+                    to = account.phone,
+                    "the phone cannot decrypt it: {error:#}"
+                );
+                ask_again(member, &mail, account);
+            }
+        }
+    }
+    if let Some((reader, content)) = readers.first() {
+        let sent = mail.sent(member, reader, content);
+        member.world.stats.outbox_messages.add();
+        member.world.outbox.add(sent, &mut batch);
+    }
+    let position = member.world.journal.commit(batch);
+    let forwarded = mail.forward(member, &recipients);
+    let ack = NodeBuilder::new("ack")
+        .attr("class", "message")
+        .attr("id", mail.id.as_str())
+        .attr("from", mail.to.clone())
+        .attr("t", unix_time())
+        .build();
+    member.reply(&ack, position.max(forwarded));
+    for (reader, _) in &readers {
+        member.reply(&mail.delivered_to(reader), 0);
+    }
+    Ok(())
+}
+
+/// The types of all `<enc>` below, which live as long as the stanza's other borrows.
+fn kinds(node: &NodeRef<'_>) -> Vec<String> {
+    let mut kinds = Vec::new();
+    each_enc(node, |_, enc| {
+        kinds.push(text(enc, "type").unwrap_or_default());
+    });
+    kinds
+}
+
+/// Visits the `<enc>` for single devices, with their address, and those for all.
+fn each_enc<'n, 'a>(node: &'n NodeRef<'a>, mut visit: impl FnMut(Option<Jid>, &'n NodeRef<'a>)) {
+    if let Some(participants) = node.get_optional_child("participants") {
+        for to in participants.get_children_by_tag("to") {
+            for enc in to.get_children_by_tag("enc") {
+                visit(jid(to, "jid"), enc);
+            }
+        }
+    }
+    for enc in node.get_children_by_tag("enc") {
+        visit(None, enc);
+    }
+}
+
+impl<'a> Mail<'a> {
+    fn read<'n: 'a>(node: &'n NodeRef<'_>, kinds: &'a [String]) -> Result<Self> {
+        let to = jid(node, "to").context("<message> without to")?;
+        let mut direct = Vec::new();
+        let mut group = None;
+        let mut kind = kinds.iter();
+        each_enc(node, |device, enc| {
+            let enc = Enc {
+                kind: kind.next().map_or("", String::as_str),
+                bytes: enc.content_bytes().unwrap_or_default(),
+            };
+            match device {
+                Some(device) => direct.push((device, enc)),
+                None if to.server == Server::Group => group = Some(enc),
+                None => direct.push((to.clone(), enc)),
+            }
+        });
+        Ok(Self {
+            id: required(node, "id")?,
+            stanza_type: text(node, "type").unwrap_or_else(|| "text".to_owned()),
+            device_identity: node
+                .get_optional_child("device-identity")
+                .and_then(|identity| identity.content_bytes()),
+            to,
+            direct,
+            group,
+        })
+    }
+
+    fn group_id(&self) -> Option<&str> {
+        (self.to.server == Server::Group).then_some(self.to.user.as_str())
+    }
+
+    /// Every number concerned, the sender's own among them.
+    fn recipients(&self, member: &Member) -> Result<Vec<Arc<Account>>> {
+        let mut accounts = BTreeMap::new();
+        if let Some(id) = self.group_id() {
+            let group = member.world.groups.find(id);
+            for phone in group.context("an unknown group")?.members {
+                accounts.insert(phone.clone(), member.world.account(&phone)?);
+            }
+        }
+        for (jid, _) in &self.direct {
+            let account = member.world.resolve(jid)?;
+            accounts.insert(account.phone.clone(), account);
+        }
+        Ok(accounts.into_values().collect())
+    }
+
+    fn enc_for(&self, member: &Member, account: &Account, device: u16) -> Option<Enc<'a>> {
+        let mine = |jid: &Jid| {
+            let same = jid.device == device;
+            same && member
+                .world
+                .resolve(jid)
+                .is_ok_and(|to| to.phone == account.phone)
+        };
+        let found = self.direct.iter().find(|(jid, _)| mine(jid));
+        found.map(|(_, enc)| *enc)
+    }
+
+    /// What the account's phone reads; `None` for the sender's own phone, which only keeps its
+    /// ratchet in step, and for one that the message isn't for.
+    fn read_by(
+        &self,
+        member: &Member,
+        account: &Account,
+        batch: &mut Batch,
+    ) -> Result<Option<Vec<u8>>> {
+        let from = member.account.address(member.device.id);
+        let mut handset = account.handset();
+        let mut content = None;
+        if let Some(enc) = self.enc_for(member, account, 0) {
+            let bytes = handset.decrypt(&from, enc.kind, enc.bytes, batch)?;
+            let message = Message::decode_from_slice(&bytes).unwrap_or_default();
+            if let Some(id) = self.group_id()
+                && let Some(key) = message
+                    .sender_key_distribution_message
+                    .axolotl_sender_key_distribution_message
+                    .as_deref()
+            {
+                handset.learn_sender_key(id, &from, key, batch)?;
+            } else {
+                content = Some(bytes);
+            }
+        }
+        if let (Some(id), Some(enc)) = (self.group_id(), self.group) {
+            content = Some(handset.group_decrypt(id, &from, enc.bytes, batch)?);
+        }
+        let own = account.phone == member.account.phone && self.to.user != account.phone;
+        Ok(content.filter(|_| !own))
+    }
+
+    fn sent(&self, member: &Member, reader: &Account, content: &[u8]) -> Sent {
+        let message = Message::decode_from_slice(content).unwrap_or_default();
+        let text = text_of(&message);
+        Sent {
+            id: self.id.clone(),
+            from: member.account.phone.clone(),
+            device: member.device.id,
+            to: reader.phone.clone(),
+            group: self.group_id().map(str::to_owned),
+            r#type: if text.is_some() { "text" } else { "other" }.to_owned(),
+            text,
+            content: content.to_vec(),
+            sent_at: rfc3339(unix_millis()),
+        }
+    }
+
+    /// Hands the other linked devices of all concerned what is theirs.
+    fn forward(&self, member: &Member, recipients: &[Arc<Account>]) -> u64 {
+        let mut last = 0;
+        for account in recipients {
+            for device in account.devices() {
+                let itself = account.phone == member.account.phone && device.id == member.device.id;
+                let mut encs: Vec<Enc<'_>> = Vec::new();
+                encs.extend(self.enc_for(member, account, device.id));
+                encs.extend(self.group);
+                if itself || encs.is_empty() {
+                    continue;
+                }
+                let waiting = Waiting {
+                    id: self.id.clone(),
+                    stanza: encode(&self.envelope(member, account, &encs)).to_vec(),
+                    ledger: None,
+                    origin: Origin::Device {
+                        phone: member.account.phone.clone(),
+                        device: member.device.id,
+                    },
+                    parked: false,
+                    resent: false,
+                };
+                let mut batch = Batch::default();
+                let mut state = device.lock();
+                device.enqueue(&mut state, waiting, &mut batch);
+                last = member.world.journal.commit(batch);
+                device.put_on_wire(&state, &self.id, last);
+            }
+        }
+        last
+    }
+
+    fn envelope(&self, member: &Member, to: &Account, encs: &[Enc<'_>]) -> Node {
+        let device = member.device.id;
+        let by = member.account.jid().with_device(device);
+        let lid = member.account.lid_jid().with_device(device);
+        let mut message = NodeBuilder::new("message")
+            .attr("id", self.id.as_str())
+            .attr("t", unix_time())
+            .attr("type", self.stanza_type.as_str())
+            .attr("notify", member.account.standing().name);
+        message = match self.group_id() {
+            Some(_) => message
+                .attr("from", self.to.clone())
+                .attr("participant", by)
+                .attr("participant_lid", lid)
+                .attr("addressing_mode", "pn"),
+            None => message.attr("from", by).attr("sender_lid", lid),
+        };
+        if to.phone == member.account.phone && self.group_id().is_none() {
+            message = message.attr("recipient", self.to.to_non_ad());
+        }
+        let mut children: Vec<Node> = encs
+            .iter()
+            .map(|enc| {
+                NodeBuilder::new("enc")
+                    .attr("v", 2)
+                    .attr("type", enc.kind)
+                    .bytes(enc.bytes)
+                    .build()
+            })
+            .collect();
+        if let Some(identity) = self.device_identity {
+            children.push(crate::stanza::leaf("device-identity", identity));
+        }
+        message.children(children).build()
+    }
+
+    /// The reader's phone says that it has the message.
+    fn delivered_to(&self, reader: &Account) -> Node {
+        self.receipt_from(reader).build()
+    }
+
+    fn receipt_from(&self, reader: &Account) -> NodeBuilder {
+        let receipt = NodeBuilder::new("receipt")
+            .attr("id", self.id.as_str())
+            .attr("t", unix_time());
+        match (self.group_id(), self.to.server) {
+            (Some(_), _) => receipt
+                .attr("from", self.to.clone())
+                .attr("participant", reader.jid()),
+            (None, Server::Lid) => receipt.attr("from", reader.lid_jid()),
+            (None, _) => receipt.attr("from", reader.jid()),
+        }
+    }
+}
+
+/// The phone couldn't read it and asks the device to send it again.
+fn ask_again(member: &Member, mail: &Mail<'_>, account: &Account) {
+    let retry = NodeBuilder::new("retry")
+        .attr("v", 1)
+        .attr("id", mail.id.as_str())
+        .attr("t", unix_time())
+        .attr("count", 1)
+        .build();
+    let registration = account.keys.registration_id.to_be_bytes();
+    let receipt = mail
+        .receipt_from(account)
+        .attr("type", "retry")
+        .children([
+            retry,
+            crate::stanza::leaf("registration", registration.to_vec()),
+        ])
+        .build();
+    member.reply(&receipt, 0);
+}

@@ -1,0 +1,190 @@
+//! A logged-in device: what it says, and who answers.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{Node, NodeRef};
+use waproto::whatsapp::ClientPayload;
+
+use crate::account::Account;
+use crate::connection::{Incoming, Outlet};
+use crate::device::Device;
+use crate::journal::Position;
+use crate::offline::{PATIENCE, Phase};
+use crate::stanza::{bytes_in, iq_error, required, stream_error, text};
+use crate::world::{World, unix_time};
+use crate::{iq, receipts, router};
+
+/// One connection of a linked device.
+pub(crate) struct Member {
+    pub(crate) world: Arc<World>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) device: Arc<Device>,
+    pub(crate) outlet: Outlet,
+}
+
+/// Logs the device in and serves it until the connection ends.
+pub(crate) async fn serve(
+    world: &Arc<World>,
+    payload: &ClientPayload,
+    noise_key: [u8; 32],
+    outlet: Outlet,
+    mut incoming: Incoming,
+) -> Result<()> {
+    let (account, device) = match admit(world, payload, noise_key) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            world.stats.logins_rejected.add();
+            tracing::info!(user = ?payload.username, reason = refusal.reason, "login refused");
+            outlet.send(&refusal.stanza(), 0);
+            outlet.close_soon();
+            while incoming.next().await?.is_some() {}
+            return Ok(());
+        }
+    };
+    world.stats.logins.add();
+    tracing::debug!(phone = account.phone, device = device.id, "logged in");
+    let member = Member {
+        world: world.clone(),
+        account,
+        device,
+        outlet,
+    };
+    member.attach();
+    let result = member.listen(&mut incoming).await;
+    member.detach();
+    result
+}
+
+/// `<failure reason/>`
+struct Refusal {
+    reason: u16,
+}
+
+impl Refusal {
+    const UNKNOWN_DEVICE: Self = Self { reason: 401 };
+    const BANNED: Self = Self { reason: 403 };
+
+    fn stanza(&self) -> Node {
+        NodeBuilder::new("failure")
+            .attr("reason", self.reason)
+            .attr("location", "sim")
+            .build()
+    }
+}
+
+fn admit(
+    world: &World,
+    payload: &ClientPayload,
+    noise_key: [u8; 32],
+) -> Result<(Arc<Account>, Arc<Device>), Refusal> {
+    let phone = payload.username.unwrap_or_default().to_string();
+    let id = u16::try_from(payload.device.unwrap_or_default()).unwrap_or_default();
+    let account = world.find(&phone).ok_or(Refusal::UNKNOWN_DEVICE)?;
+    if account.standing().banned {
+        return Err(Refusal::BANNED);
+    }
+    let device = account.device(id).ok_or(Refusal::UNKNOWN_DEVICE)?;
+    if device.lock().profile.noise_key != noise_key {
+        return Err(Refusal::UNKNOWN_DEVICE);
+    }
+    Ok((account, device))
+}
+
+impl Member {
+    /// Takes the device over; a connection that had it is told that it was replaced.
+    fn attach(&self) {
+        let mut state = self.device.lock();
+        if let Some(previous) = state.outlet.replace(self.outlet.clone()) {
+            previous.send(&stream_error(None, Some("replaced")), 0);
+            previous.close_soon();
+        }
+        state.phase = Phase::Passive;
+        let success = NodeBuilder::new("success")
+            .attr("t", unix_time())
+            .attr("props", 27)
+            .attr("companion_enc_static", "")
+            .attr("location", "sim")
+            .attr("lid", self.account.lid_jid())
+            .attr("creation", self.account.created)
+            .build();
+        self.outlet.send(&success, self.world.journal.tail());
+    }
+
+    fn detach(&self) {
+        let mut state = self.device.lock();
+        if state.outlet.as_ref().is_some_and(|o| o.id == self.outlet.id) {
+            state.outlet = None;
+            state.phase = Phase::Passive;
+        }
+    }
+
+    async fn listen(&self, incoming: &mut Incoming) -> Result<()> {
+        while let Some(stanza) = incoming.next().await? {
+            self.world.stats.stanzas_in.add();
+            let node = stanza.get();
+            if let Err(error) = self.hear(node) {
+                tracing::warn!(
+                    phone = self.account.phone,
+                    device = self.device.id,
+                    "<{}> failed: {error:#}",
+                    node.tag
+                );
+                if node.tag == "iq" {
+                    let id = text(node, "id").unwrap_or_default();
+                    self.reply(&iq_error(&id, 500, "internal-server-error"), 0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&self, node: &NodeRef<'_>) -> Result<()> {
+        match &*node.tag {
+            "iq" => iq::answer(self, node),
+            "message" => router::route(self, node),
+            "receipt" => receipts::receipt(self, node),
+            "ack" => receipts::bare_ack(self, node),
+            "ib" => self.ib(node),
+            // Presence and typing have no one to see them; what else comes needs no answer.
+            _ => Ok(()),
+        }
+    }
+
+    fn ib(&self, node: &NodeRef<'_>) -> Result<()> {
+        if let Some(batch) = node.get_optional_child("offline_batch") {
+            let count = required(batch, "count")?;
+            let count = count.parse().context("a batch of no number")?;
+            self.device.drain(&self.world, count);
+        }
+        Ok(())
+    }
+
+    /// The client is active: what waited for it may come.
+    pub(crate) fn activate(&self) {
+        self.device.activate(&self.world);
+        let (world, device) = (self.world.clone(), self.device.clone());
+        let connection = self.outlet.id;
+        self.world.runtime.spawn(async move {
+            tokio::time::sleep(PATIENCE).await;
+            let untouched = {
+                let state = device.lock();
+                let same = state.outlet.as_ref().is_some_and(|o| o.id == connection);
+                same && matches!(state.phase, Phase::Draining { next: 0, .. })
+            };
+            if untouched {
+                device.drain(&world, usize::MAX);
+            }
+        });
+    }
+
+    pub(crate) fn reply(&self, node: &Node, position: Position) {
+        self.outlet.send(node, position);
+    }
+
+    /// `<registration>` of a stanza, as a number.
+    pub(crate) fn registration_in(node: &NodeRef<'_>) -> Option<u32> {
+        crate::stanza::number(bytes_in(node, "registration")?)
+    }
+}

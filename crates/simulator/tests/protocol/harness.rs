@@ -1,0 +1,311 @@
+use std::future::Future;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::Value;
+use simulator::{Config, Simulator};
+use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+use whatsapp_rust::types::events::Event;
+use whatsapp_rust::types::message::MessageInfo;
+use whatsapp_rust::wacore::store::InMemoryBackend;
+use whatsapp_rust::wacore::types::events::InboundMessage;
+use whatsapp_rust::waproto::whatsapp as wa;
+use whatsapp_rust::{Client, InboundDurabilityHook, async_trait};
+
+pub const VERSION: (u32, u32, u32) = (2, 3000, 1_030_000_000);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` gives a value.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "still waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub async fn simulator(state: Option<&Path>) -> Simulator {
+    start_at("127.0.0.1:0", state).await.unwrap()
+}
+
+pub async fn start_at(listen: &str, state: Option<&Path>) -> Result<Simulator> {
+    let config = Config {
+        listen: listen.parse()?,
+        state: state.map(Path::to_owned),
+    };
+    Simulator::start(config).await
+}
+
+/// The control API, as any HTTP client sees it.
+#[derive(Clone)]
+pub struct Control {
+    pub address: String,
+    http: reqwest::Client,
+}
+
+impl Control {
+    pub fn of(simulator: &Simulator) -> Self {
+        Self::at(&simulator.address().to_string())
+    }
+
+    pub fn at(address: &str) -> Self {
+        // Plain http only, but reqwest wants a provider all the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            address: address.to_owned(),
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        }
+    }
+
+    pub async fn try_post(&self, path: &str, body: impl Into<String>) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.address);
+        let answer = self.http.post(url).body(body.into()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<String>) -> Value {
+        let (status, answer) = self.try_post(path, body).await;
+        assert_eq!(status, 200, "POST {path}: {answer}");
+        answer
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let url = format!("http://{}{path}", self.address);
+        let answer = self.http.get(url).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "GET {path}");
+        answer.json().await.unwrap()
+    }
+
+    /// Contacts write; the ids of what they wrote.
+    pub async fn send(&self, request: Value) -> Vec<String> {
+        let answer = self.post("/admin/messages", request.to_string()).await;
+        let ids = answer["ids"].as_array().unwrap();
+        ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// A message as the ledger has it.
+    pub async fn message(&self, id: &str) -> Value {
+        let all = self.get("/admin/messages").await;
+        let all = all.as_array().unwrap();
+        all.iter().find(|message| message["id"] == id).unwrap().clone()
+    }
+
+    pub async fn acked(&self, id: &str) -> Value {
+        eventually("the receipt", || async {
+            let message = self.message(id).await;
+            (!message["acked_at"].is_null()).then_some(message)
+        })
+        .await
+    }
+
+    /// Waits until that account has so many live devices.
+    pub async fn live(&self, phone: &str, devices: usize) {
+        eventually("the account's devices", || async {
+            let accounts = self.get("/admin/accounts").await;
+            let accounts = accounts.as_array().unwrap();
+            let account = accounts.iter().find(|account| account["phone"] == phone)?;
+            let all = account["devices"].as_array().unwrap();
+            let live = all.iter().filter(|device| device["live"] == true).count();
+            (live == devices).then_some(())
+        })
+        .await;
+    }
+}
+
+/// What a client was given.
+#[derive(Clone)]
+pub struct Received {
+    pub info: Arc<MessageInfo>,
+    pub message: Arc<wa::Message>,
+}
+
+impl Received {
+    pub fn text(&self) -> &str {
+        self.message.conversation.as_deref().unwrap_or_default()
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    qr: Vec<String>,
+    received: Vec<Received>,
+    undecryptable: Vec<String>,
+    connected: usize,
+    logged_out: usize,
+    replaced: usize,
+    receipts: Vec<String>,
+}
+
+/// The upstream client with everything it reported.
+pub struct Phone {
+    pub client: Arc<Client>,
+    backend: Arc<InMemoryBackend>,
+    handle: Option<BotHandle>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+struct Hook {
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[async_trait]
+impl InboundDurabilityHook for Hook {
+    async fn on_messages(&self, _client: Arc<Client>, batch: &[InboundMessage]) -> Result<()> {
+        let mut seen = self.seen.lock().unwrap();
+        let batch = batch.iter().filter(|m| !m.message.protocol_message.is_set());
+        seen.received.extend(batch.map(|m| Received {
+            info: m.info.clone(),
+            message: m.message.clone(),
+        }));
+        Ok(())
+    }
+}
+
+impl Phone {
+    pub async fn start(address: &str) -> Self {
+        Self::with(address, Arc::new(InMemoryBackend::new()), None).await
+    }
+
+    pub async fn named(address: &str, push_name: &str) -> Self {
+        Self::with(address, Arc::new(InMemoryBackend::new()), Some(push_name)).await
+    }
+
+    async fn with(address: &str, backend: Arc<InMemoryBackend>, push_name: Option<&str>) -> Self {
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let events = seen.clone();
+        let url = format!("ws://{address}/ws/chat");
+        let mut builder = Bot::builder()
+            .with_backend_arc(backend.clone())
+            .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url))
+            .with_version(VERSION)
+            .skip_history_sync()
+            .with_inbound_durability_hook(Hook { seen: seen.clone() })
+            .on_event(move |event, _client| {
+                note(&mut events.lock().unwrap(), &event);
+                std::future::ready(())
+            });
+        if let Some(name) = push_name {
+            builder = builder.with_push_name(name);
+        }
+        let bot = builder.build().await.unwrap();
+        let client = bot.client();
+        Self {
+            client,
+            backend,
+            handle: Some(bot.spawn()),
+            seen,
+        }
+    }
+
+    /// Scans its QR code and waits until it is connected. Its number.
+    pub async fn link(&self, control: &Control, phone: Option<&str>) -> String {
+        let code = self.qr().await;
+        let path = match phone {
+            Some(phone) => format!("/admin/mock-phone/scan-qr?phone={phone}"),
+            None => "/admin/mock-phone/scan-qr".to_owned(),
+        };
+        let answer = control.post(&path, code).await;
+        self.connected(1).await;
+        answer["phone"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn qr(&self) -> String {
+        eventually("a QR code", || async { self.seen.lock().unwrap().qr.last().cloned() }).await
+    }
+
+    /// Waits for that many `Connected` in all.
+    pub async fn connected(&self, times: usize) {
+        eventually("the connection", || async {
+            (self.seen.lock().unwrap().connected >= times).then_some(())
+        })
+        .await;
+    }
+
+    pub fn times_connected(&self) -> usize {
+        self.seen.lock().unwrap().connected
+    }
+
+    pub fn received(&self) -> Vec<Received> {
+        self.seen.lock().unwrap().received.clone()
+    }
+
+    /// Waits for that many messages.
+    pub async fn receives(&self, count: usize) -> Vec<Received> {
+        eventually("messages", || async {
+            Some(self.received()).filter(|all| all.len() >= count)
+        })
+        .await
+    }
+
+    pub async fn cannot_read(&self, id: &str) {
+        eventually("an undecryptable message", || async {
+            let seen = self.seen.lock().unwrap();
+            seen.undecryptable.iter().any(|known| known == id).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn logged_out(&self) {
+        eventually("the logout", || async {
+            (self.seen.lock().unwrap().logged_out > 0).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn replaced(&self) {
+        eventually("the replacement", || async {
+            (self.seen.lock().unwrap().replaced > 0).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn receipt_for(&self, id: &str) {
+        eventually("a delivery receipt", || async {
+            let seen = self.seen.lock().unwrap();
+            seen.receipts.iter().any(|known| known == id).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn stop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.shutdown().await;
+        }
+    }
+
+    /// The same device in a new process.
+    pub async fn restart(&mut self, address: &str) -> Self {
+        self.stop().await;
+        Self::with(address, self.backend.clone(), None).await
+    }
+
+    /// A second process with the same keys, while the first goes on.
+    pub async fn twin(&self, address: &str) -> Self {
+        Self::with(address, self.backend.clone(), None).await
+    }
+}
+
+fn note(seen: &mut Seen, event: &Event) {
+    match event {
+        Event::PairingQrCode(qr) => seen.qr.push(qr.code.clone()),
+        Event::Connected(_) => seen.connected += 1,
+        Event::LoggedOut(_) => seen.logged_out += 1,
+        Event::StreamReplaced(_) => seen.replaced += 1,
+        Event::UndecryptableMessage(message) => {
+            seen.undecryptable.push(message.info.id.to_string());
+        }
+        Event::Receipt(receipt) => {
+            seen.receipts.extend(receipt.message_ids.iter().map(ToString::to_string));
+        }
+        _ => {}
+    }
+}

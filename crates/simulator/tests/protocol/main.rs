@@ -1,0 +1,11 @@
+//! The unmodified upstream client against the simulator, over real sockets.
+#![recursion_limit = "512"]
+
+mod control;
+mod endings;
+mod harness;
+mod incoming;
+mod linking;
+mod outgoing;
+mod process;
+mod survival;
