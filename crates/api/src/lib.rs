@@ -1,1 +1,23 @@
+//! The public HTTP API, and the commands by which an operator administers Recado.
 
+pub mod admin;
+pub mod app;
+pub mod config;
+
+// a request's way, in order
+mod access;
+mod routes;
+mod auth;
+mod extract;
+mod handlers;
+mod error;
+
+// what handlers stand on
+mod address;
+mod cursor;
+mod database;
+mod gateway;
+mod options;
+mod page;
+mod qr;
+mod state;

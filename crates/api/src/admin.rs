@@ -1,0 +1,78 @@
+//! The commands by which an operator administers Recado. What they answer is on stdout, one item a
+//! line with tabs between its parts; what went wrong is on stderr.
+
+mod clients;
+mod migrate;
+mod tokens;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+use diesel_async::AsyncPgConnection;
+use runtime::config::{ConfigError, DatabaseConfig, Env};
+use runtime::{postgres, tls};
+
+use crate::config::DEFAULTS;
+
+/// `EX_USAGE`, as for a service whose configuration is wrong.
+const BAD_CONFIGURATION: u8 = 64;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the database schema up to date, and make the coming days' partitions
+    Migrate,
+    /// Make, list and deactivate clients
+    #[command(subcommand)]
+    Client(clients::Command),
+    /// Make, list and revoke the tokens of clients
+    #[command(subcommand)]
+    Token(tokens::Command),
+}
+
+/// Runs a command to its end.
+pub fn run(command: &Command) -> ExitCode {
+    let config = match config() {
+        Ok(config) => config,
+        Err(error) => return fail(&error, ExitCode::from(BAD_CONFIGURATION)),
+    };
+    tls::install_provider();
+    match execute(command, &config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format_args!("{error:#}"), ExitCode::FAILURE),
+    }
+}
+
+fn config() -> Result<DatabaseConfig, ConfigError> {
+    DatabaseConfig::from_env(&Env::load_with(DEFAULTS)?)
+}
+
+/// On a multi-threaded runtime, without which diesel's migrations cannot run.
+fn execute(command: &Command, config: &DatabaseConfig) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Migrate => migrate::run(config).await,
+            Command::Client(command) => clients::run(command, &mut connect(config).await?).await,
+            Command::Token(command) => tokens::run(command, &mut connect(config).await?).await,
+        }
+    })
+}
+
+async fn connect(config: &DatabaseConfig) -> anyhow::Result<AsyncPgConnection> {
+    postgres::connect(config).await.context("PostgreSQL")
+}
+
+fn fail(problem: &dyn Display, code: ExitCode) -> ExitCode {
+    // Nobody is left to tell when stderr is closed.
+    let _ = writeln!(io::stderr(), "recado-api: {problem}");
+    code
+}
+
+/// A line of the answer.
+fn say(parts: &[&dyn Display]) -> io::Result<()> {
+    let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+    writeln!(io::stdout(), "{}", parts.join("\t"))
+}

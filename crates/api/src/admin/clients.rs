@@ -1,0 +1,70 @@
+use anyhow::{Context, ensure};
+use clap::Subcommand;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use domain::client::{Client, Token};
+use domain::token;
+use secrecy::ExposeSecret;
+
+use super::say;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a client, and print its first token, which is shown this once
+    Create { name: String },
+    /// List all clients
+    List,
+    /// Refuse all tokens of a client from now on
+    Deactivate { id: i32 },
+}
+
+pub(super) async fn run(command: &Command, conn: &mut AsyncPgConnection) -> anyhow::Result<()> {
+    match command {
+        Command::Create { name } => create(conn, name).await,
+        Command::List => {
+            for client in Client::list(conn).await? {
+                show(&client)?;
+            }
+            Ok(())
+        }
+        Command::Deactivate { id } => {
+            let client = Client::deactivate(conn, *id).await?;
+            show(&client.with_context(|| format!("there is no client {id}"))?)
+        }
+    }
+}
+
+/// The client and its token in one commit: a client that nobody can be is of no use.
+async fn create(conn: &mut AsyncPgConnection, name: &str) -> anyhow::Result<()> {
+    check_name(name)?;
+    let token = token::new_api_token();
+    let made = conn.transaction(async |conn| {
+        let client = Client::insert(conn, name).await?;
+        Token::insert(conn, client.id, "first", &token).await?;
+        Ok::<_, Error>(client)
+    });
+    let client = match made.await {
+        Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+            anyhow::bail!("there is a client named {name:?} already")
+        }
+        other => other?,
+    };
+    show(&client)?;
+    say(&[&"token", &token.expose_secret()])?;
+    Ok(())
+}
+
+pub(super) fn check_name(name: &str) -> anyhow::Result<()> {
+    let length = name.chars().count();
+    ensure!(
+        (1..=100).contains(&length) && !name.chars().any(char::is_control) && name.trim() == name,
+        "a name has 1 to 100 characters, no control characters, and no space at its ends"
+    );
+    Ok(())
+}
+
+fn show(client: &Client) -> anyhow::Result<()> {
+    let created_at = client.created_at.to_rfc3339();
+    say(&[&"client", &client.id, &client.name, &client.status, &created_at])?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The server as a whole: built on its ports, then run until it is told to stop.
+
+use std::net::SocketAddr;
+
+use actix_web::dev::Server;
+use actix_web::middleware::DefaultHeaders;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use runtime::ops::{self, Readiness};
+use runtime::shutdown::Shutdown;
+use queue::Doorbell;
+use runtime::{Context, postgres, redis};
+use tracing_actix_web::TracingLogger;
+
+use crate::access::Access;
+use crate::config::Config;
+use crate::database::Database;
+use crate::routes::routes;
+use crate::state::State;
+
+/// The API on its ports. It takes connections from here on and answers them once it runs.
+pub struct Application {
+    server: Server,
+    address: SocketAddr,
+    ops: SocketAddr,
+    shutdown: Shutdown,
+}
+
+/// The body of the service.
+pub async fn serve(context: Context<Config>) -> anyhow::Result<()> {
+    let Context {
+        config,
+        shutdown,
+        metrics,
+    } = context;
+    let application = Application::build(config, metrics, shutdown).await?;
+    tracing::info!(address = %application.address, ops = %application.ops, "serving");
+    application.run().await
+}
+
+impl Application {
+    /// Binds the ports (0: the system chooses). Needs neither PostgreSQL nor Redis to be there: it says
+    /// on `/readyz` what is missing, and works as soon as it is.
+    pub async fn build(
+        config: Config,
+        metrics: PrometheusHandle,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
+        let redis = redis::pool(&config.redis)?;
+        let database = Database::new(postgres::pool(&config.database)?, config.dev_token);
+        if let Err(problem) = database.check().await {
+            tracing::warn!("not ready yet: {problem}");
+        }
+        let readiness = readiness(&database, &redis);
+        let state = Data::new(State {
+            database,
+            doorbell: Doorbell::new(redis),
+            keyring: config.keyring,
+            receivers: config.receivers,
+            gateway_wait: config.gateway_wait,
+        });
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(state.clone())
+                .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
+                .wrap(TracingLogger::<Access>::new())
+                .configure(routes)
+        })
+        .disable_signals()
+        // How long requests in hand may take is the shutdown's to say.
+        .shutdown_timeout(u64::from(u32::MAX))
+        .bind(config.http.address())
+        .with_context(|| format!("the API's port {}", config.http.address()))?;
+        let address = server.addrs()[0];
+        let ops = ops::serve(config.ops, readiness, metrics, shutdown.clone()).await?;
+        Ok(Self {
+            server: server.run(),
+            address,
+            ops,
+            shutdown,
+        })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn ops_address(&self) -> SocketAddr {
+        self.ops
+    }
+
+    /// Serves until the soft stop, then finishes what is in hand, but no longer than to the hard stop.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let handle = self.server.handle();
+        tokio::spawn(async move {
+            self.shutdown.soft().cancelled().await;
+            tokio::select! {
+                () = handle.stop(true) => {}
+                () = self.shutdown.hard().cancelled() => handle.stop(false).await,
+            }
+        });
+        self.server.await.context("the HTTP server")
+    }
+}
+
+fn readiness(database: &Database, redis: &redis::Pool) -> Readiness {
+    let schema = database.clone();
+    Readiness::new()
+        .postgres(database.pool())
+        .check("schema", move || {
+            let database = schema.clone();
+            async move { database.check().await }
+        })
+        .redis(redis.clone())
+}

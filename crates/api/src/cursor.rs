@@ -1,0 +1,99 @@
+//! Where a list goes on: opaque to clients, and good for nothing but the list that it came from. It
+//! names a place, not a right: the list is filtered by client all the same.
+
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::DateTime;
+use domain::webhook;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+/// Behind the event with this sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventCursor(pub(crate) i64);
+
+/// Behind the webhook with this time of creation and id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WebhookCursor(pub(crate) webhook::Cursor);
+
+const REFUSED: &str = "is not a cursor of this list";
+
+fn read<const N: usize>(tag: u8, text: &str) -> Option<[u8; N]> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (first, rest) = bytes.split_first()?;
+    rest.try_into().ok().filter(|_| *first == tag)
+}
+
+fn write<S: Serializer>(tag: u8, bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let bytes = [&[tag], bytes].concat();
+    serializer.serialize_str(&BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+impl FromStr for EventCursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = read(b'e', text).ok_or(REFUSED)?;
+        Ok(Self(i64::from_be_bytes(bytes)))
+    }
+}
+
+impl Serialize for EventCursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write(b'e', &self.0.to_be_bytes(), serializer)
+    }
+}
+
+impl FromStr for WebhookCursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes: [u8; 24] = read(b'w', text).ok_or(REFUSED)?;
+        let (micros, id) = bytes.split_first_chunk().ok_or(REFUSED)?;
+        let created_at =
+            DateTime::from_timestamp_micros(i64::from_be_bytes(*micros)).ok_or(REFUSED)?;
+        let id = Uuid::from_slice(id).map_err(|_| REFUSED)?;
+        Ok(Self((created_at, id)))
+    }
+}
+
+impl Serialize for WebhookCursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (created_at, id) = self.0;
+        let micros = created_at.timestamp_micros().to_be_bytes();
+        write(b'w', &[&micros[..], id.as_bytes()].concat(), serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(cursor: impl Serialize) -> String {
+        serde_json::to_value(cursor).unwrap().as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_cursor_comes_back_as_it_went() {
+        for sequence in [0, 7, i64::MAX] {
+            let cursor = EventCursor(sequence);
+            assert_eq!(text(cursor).parse(), Ok(cursor));
+        }
+        let created_at = DateTime::from_timestamp_micros(1_764_000_000_123_456).unwrap();
+        let cursor = WebhookCursor((created_at, Uuid::max()));
+        assert_eq!(text(cursor).parse(), Ok(cursor));
+    }
+
+    #[test]
+    fn a_cursor_of_another_list_is_refused() {
+        for text in ["", "x", "ZQ", "====", &text(WebhookCursor((DateTime::UNIX_EPOCH, Uuid::nil())))] {
+            assert!(text.parse::<EventCursor>().is_err(), "{text:?}");
+        }
+        assert!(text(EventCursor(1)).parse::<WebhookCursor>().is_err());
+        // A time that no calendar has.
+        let far = [&[b'w'][..], &i64::MAX.to_be_bytes(), &[0; 16]].concat();
+        assert!(BASE64_URL_SAFE_NO_PAD.encode(far).parse::<WebhookCursor>().is_err());
+    }
+}

@@ -1,0 +1,9 @@
+//! What each route does: one file per resource, each with the requests and answers of its calls.
+
+pub(crate) mod clients;
+pub(crate) mod connections;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod pairing;
+pub(crate) mod secrets;
+pub(crate) mod webhooks;

@@ -1,0 +1,85 @@
+//! The secret that a webhook's deliveries are signed with.
+
+use actix_web::web::{Data, Json};
+use domain::token;
+use domain::webhook::{self, Webhook};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::webhooks;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Id, OptionalBody};
+use crate::state::State;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
+pub(crate) struct Rotate {
+    overlap_seconds: Option<Overlap>,
+}
+
+/// How long both secrets sign, in seconds: a day, or up to 30.
+#[derive(Clone, Copy)]
+struct Overlap(i32);
+
+const LONGEST_OVERLAP: i32 = 30 * 86_400;
+
+#[derive(Serialize)]
+pub(crate) struct Secret {
+    status: &'static str,
+    secret: String,
+}
+
+pub(crate) async fn show(
+    state: Data<State>,
+    Caller(client): Caller,
+    Id(id): Id,
+) -> Result<Json<Secret>, ApiError> {
+    let webhook = webhooks::find(&state, client.id, id).await?;
+    let secret = webhook::open_secret(&state.keyring, id, &webhook.secret)?;
+    Ok(Json(Secret::of(&secret)))
+}
+
+pub(crate) async fn rotate(
+    state: Data<State>,
+    Caller(client): Caller,
+    Id(id): Id,
+    OptionalBody(request): OptionalBody<Rotate>,
+) -> Result<Json<Secret>, ApiError> {
+    let Overlap(overlap) = request.overlap_seconds.unwrap_or_default();
+    let secret = token::new_signing_secret();
+    let sealed = webhook::seal_secret(&state.keyring, id, &secret);
+    let mut conn = state.connection().await?;
+    match Webhook::rotate_secret(&mut conn, client.id, id, &sealed, overlap).await? {
+        true => Ok(Json(Secret::of(&secret))),
+        false => Err(ApiError::not_found(webhooks::NO_WEBHOOK)),
+    }
+}
+
+impl Secret {
+    fn of(secret: &SecretString) -> Self {
+        Self {
+            status: "success",
+            secret: secret.expose_secret().to_owned(),
+        }
+    }
+}
+
+impl Default for Overlap {
+    fn default() -> Self {
+        Self(86_400)
+    }
+}
+
+impl<'de> Deserialize<'de> for Overlap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = i64::deserialize(deserializer)?;
+        i32::try_from(seconds)
+            .ok()
+            .filter(|seconds| (0..=LONGEST_OVERLAP).contains(seconds))
+            .map(Self)
+            .ok_or_else(|| {
+                de::Error::custom(format_args!("must be from 0 to {LONGEST_OVERLAP}"))
+            })
+    }
+}

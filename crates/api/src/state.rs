@@ -1,0 +1,44 @@
+//! What all requests share.
+
+use std::time::Duration;
+
+use domain::keyring::Keyring;
+use queue::{Doorbell, RingError};
+use uuid::Uuid;
+
+use crate::config::ReceiverConfig;
+use crate::database::{Connection, Database};
+use crate::error::ApiError;
+
+pub(crate) struct State {
+    pub(crate) database: Database,
+    pub(crate) doorbell: Doorbell,
+    pub(crate) keyring: Keyring,
+    pub(crate) receivers: ReceiverConfig,
+    pub(crate) gateway_wait: Duration,
+}
+
+impl State {
+    /// A connection to the database, to be given back before anything else is waited for.
+    pub(crate) async fn connection(&self) -> Result<Connection, ApiError> {
+        self.database.connection().await
+    }
+
+    /// Announces an event that is due. A ring that is lost costs the event some seconds, since the
+    /// poller finds it too.
+    pub(crate) async fn ring_event(&self, id: Uuid) {
+        missed("events", self.doorbell.ring_events(&[id]).await);
+    }
+
+    /// Tells the gateways that a connection is to change. One that is not rung looks by itself.
+    pub(crate) async fn ring_gateways(&self) {
+        missed("connections", self.doorbell.ring_connections().await);
+    }
+}
+
+fn missed(bell: &'static str, rung: Result<(), RingError>) {
+    if let Err(error) = rung {
+        tracing::warn!(bell, "not rung: {error}");
+        metrics::counter!("recado_api_rings_failed_total", "bell" => bell).increment(1);
+    }
+}
