@@ -17,6 +17,25 @@ port() {
   printf '%s' "$2"
 }
 
+# The first free port from PORT on.
+free_port() {
+  local port=$1
+  while port_answers "$port"; do port=$((port + 1)); done
+  printf '%s' "$port"
+}
+
+# Whether a GET is answered with 200: http_ok PORT PATH
+http_ok() {
+  local status=
+  {
+    exec 3<>"/dev/tcp/127.0.0.1/$1" &&
+      printf 'GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' "$2" >&3
+  } 2>/dev/null || return 1
+  read -r -t 5 -u 3 status || true
+  exec 3>&-
+  [[ $status == "HTTP/1.1 200"* ]]
+}
+
 port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # require_free_port VARIABLE PORT
@@ -26,13 +45,13 @@ require_free_port() {
   fi
 }
 
-# Prints the pid of NAME. A process is recognised by an argument of its command line, since a pid
-# that a dead process left behind may be anybody's by now: pid_of NAME ARGUMENT
+# Prints the pid of NAME. A process is recognised by a mark, an argument or a variable that it was
+# started with, since a pid that a dead process left behind may be anybody's by now: pid_of NAME MARK
 pid_of() {
   local pid
   { read -r pid <"$RUN_DIR/pids/$1"; } 2>/dev/null || return 1
   [[ $pid =~ ^[0-9]+$ ]] || return 1
-  grep -qzxF -- "$2" "/proc/$pid/cmdline" 2>/dev/null || return 1
+  grep -qzxF -- "$2" "/proc/$pid/cmdline" "/proc/$pid/environ" 2>/dev/null || return 1
   printf '%s' "$pid"
 }
 
@@ -60,17 +79,22 @@ await() {
   done
 }
 
-# Signals a process and waits until it has gone: halt NAME ARGUMENT SIGNAL SECONDS
-halt() {
-  local pid limit=$((SECONDS + $4))
-  if pid=$(pid_of "$1" "$2"); then
-    kill "-$3" "$pid" 2>/dev/null || die "$1 (pid $pid) was started by another user"
-    while pid_of "$1" "$2" >/dev/null; do
-      ((SECONDS < limit)) || return 1
-      sleep 0.05
-    done
-  fi
-  rm -f "$RUN_DIR/pids/$1"
+# Signals NAME if it runs: send SIGNAL NAME MARK
+send() {
+  local pid
+  pid=$(pid_of "$2" "$3") || return 0
+  kill "-$1" "$pid" 2>/dev/null || ! pid_of "$2" "$3" >/dev/null ||
+    die "$2 (pid $pid) belongs to another user"
+}
+
+# Waits until NAME has ended; fails when SECONDS have passed: await_end SECONDS NAME MARK
+await_end() {
+  local limit=$((SECONDS + $1))
+  while pid_of "$2" "$3" >/dev/null; do
+    ((SECONDS < limit)) || return 1
+    sleep 0.05
+  done
+  rm -f "$RUN_DIR/pids/$2"
 }
 
 # Prints why NAME did not start, and ends: fail NAME REASON
