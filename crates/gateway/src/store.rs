@@ -22,10 +22,7 @@ mod tc_token;
 
 use std::sync::Arc;
 
-use diesel::ExpressionMethods;
-use diesel::OptionalExtension;
-use diesel::QueryDsl;
-use diesel::result::QueryResult;
+use diesel::prelude::*;
 use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::keyring::{Aad, Keyring};
@@ -39,7 +36,7 @@ use self::patience::{Failed, Limit, Patience, Query};
 use self::pending_inbound::LostBodies;
 use self::schema::protocol_devices;
 
-/// What all stores of a process share.
+/// What a store stands on. The registry is one for the process.
 #[derive(Clone)]
 pub struct Shelf {
     pub pool: Pool,
@@ -158,26 +155,18 @@ impl Store {
         self.run(limit, Order::AfterPendingRows, change)
     }
 
-    fn run<'a, T, F>(
-        &'a self,
-        mut limit: Limit,
-        order: Order,
-        statement: F,
-    ) -> impl Future<Output = Result<T>> + Send + 'a
+    async fn run<T, F>(&self, mut limit: Limit, order: Order, statement: F) -> Result<T>
     where
-        T: Send + 'a,
-        F: Query<T> + 'a,
+        F: Query<T>,
     {
-        async move {
-            loop {
-                let outcome = match self.checkout(order, limit.deadline()).await {
-                    Ok(mut conn) => statement(&mut conn).await.map_err(Failed::from),
-                    Err(failed) => Err(failed),
-                };
-                match outcome {
-                    Ok(value) => return Ok(value),
-                    Err(failed) => limit.wait_after(failed, self.device_id).await?,
-                }
+        loop {
+            let outcome = match self.checkout(order, limit.deadline()).await {
+                Ok(mut conn) => statement(&mut conn).await.map_err(Failed::from),
+                Err(failed) => Err(failed),
+            };
+            match outcome {
+                Ok(value) => return Ok(value),
+                Err(failed) => limit.wait_after(failed, self.device_id).await?,
             }
         }
     }

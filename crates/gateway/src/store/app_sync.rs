@@ -69,7 +69,7 @@ impl AppSyncStore for Store {
             .bind::<BigInt, _>(key.timestamp)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -104,7 +104,7 @@ impl AppSyncStore for Store {
             .bind::<Binary, _>(&state)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -133,7 +133,7 @@ impl AppSyncStore for Store {
             .bind::<Array<Binary>, _>(&value_macs)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -181,7 +181,7 @@ impl AppSyncStore for Store {
                 .filter(macs::index_mac.eq_any(index_macs))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -193,7 +193,7 @@ impl AppSyncStore for Store {
                 .filter(macs::collection.eq(name))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }

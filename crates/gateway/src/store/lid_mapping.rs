@@ -27,7 +27,10 @@ impl Store {
         Ok(row.map(Into::into))
     }
 
-    pub(super) async fn newest_lid_mapping(&self, phone: &str) -> Result<Option<LidPnMappingEntry>> {
+    pub(super) async fn newest_lid_mapping(
+        &self,
+        phone: &str,
+    ) -> Result<Option<LidPnMappingEntry>> {
         let row: Option<MappingRow> = self
             .read("get_pn_mapping", Patience::Brief, async |conn| {
                 mappings::table
@@ -69,7 +72,7 @@ impl Store {
             .bind::<Array<Text>, _>(&sources)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }

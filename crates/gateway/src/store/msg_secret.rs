@@ -58,7 +58,7 @@ impl MsgSecretStore for Store {
             .bind::<Array<BigInt>, _>(&timestamps)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await?;
         Ok(count)

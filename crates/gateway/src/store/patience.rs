@@ -131,7 +131,7 @@ impl Limit {
                 error = %describe(&failed),
                 "the protocol store waits for PostgreSQL"
             );
-            metrics::counter!("gateway_store_waits_total", "operation" => self.operation)
+            metrics::counter!("recado_gateway_store_waits_total", "operation" => self.operation)
                 .increment(1);
         }
         tokio::time::sleep(self.pause).await;

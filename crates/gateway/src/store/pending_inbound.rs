@@ -25,7 +25,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::message::is_committed;
+use domain::message::{MESSAGE_ID_BYTES, is_committed};
 use domain::statement::Statement;
 use uuid::Uuid;
 use whatsapp_rust::async_trait;
@@ -119,7 +119,7 @@ impl Store {
 
     /// What can be said of a message, looked up in the order in which a message moves.
     async fn look_up(&self, key: Key, id: &str) -> Result<Known> {
-        let id = storable(id);
+        let id = committed_id(id);
         self.read("get_pending_inbound", Patience::Outage, async |conn| {
             let row: Option<Option<Vec<u8>>> = pending::table
                 .find((self.device_id, key.as_bytes()))
@@ -154,7 +154,7 @@ impl Store {
             .report(lost)
             .await
             .map_err(|error| StoreError::Database(error.into()))?;
-        metrics::counter!("gateway_bodies_lost_total").increment(1);
+        metrics::counter!("recado_gateway_bodies_lost_total").increment(1);
         // So that it is told once, should the acknowledgement be lost too.
         self.put_rows(
             "settle_lost_body",
@@ -211,7 +211,7 @@ impl Store {
                 .bind::<Array<Binary>, _>(&keys)
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -251,13 +251,12 @@ impl Store {
         bodies: &[Option<Vec<u8>>],
     ) -> Result<()> {
         let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
-        let mut columns: [Vec<String>; 3] = Default::default();
-        for name in names {
-            for (column, part) in columns.iter_mut().zip(name) {
-                column.push(storable(part));
-            }
+        let (mut chats, mut senders, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        for [chat, sender, id] in names {
+            chats.push(storable(chat));
+            senders.push(storable(sender));
+            ids.push(committed_id(id));
         }
-        let [chats, senders, ids] = &columns;
         self.write(operation, Patience::Unending, async |conn| {
             Statement::new(
                 "INSERT INTO protocol_pending_inbound
@@ -268,13 +267,13 @@ impl Store {
             )
             .bind::<Integer, _>(self.device_id)
             .bind::<Array<Binary>, _>(&keys)
-            .bind::<Array<Text>, _>(chats)
-            .bind::<Array<Text>, _>(senders)
-            .bind::<Array<Text>, _>(ids)
+            .bind::<Array<Text>, _>(&chats)
+            .bind::<Array<Text>, _>(&senders)
+            .bind::<Array<Text>, _>(&ids)
             .bind::<Array<Nullable<Binary>>, _>(bodies)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -284,4 +283,11 @@ impl Store {
 /// The key is made of the true one.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+/// The id under which a message is committed: storable, and not longer than an index entry.
+fn committed_id(id: &str) -> String {
+    let mut id = storable(id);
+    id.truncate(id.floor_char_boundary(MESSAGE_ID_BYTES));
+    id
 }

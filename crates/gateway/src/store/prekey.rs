@@ -22,7 +22,11 @@ const SIGNED_PREKEY: Place = Place {
     column: "record",
 };
 impl Store {
-    pub(super) async fn replace_prekeys(&self, keys: &[(u32, Bytes)], uploaded: bool) -> Result<()> {
+    pub(super) async fn replace_prekeys(
+        &self,
+        keys: &[(u32, Bytes)],
+        uploaded: bool,
+    ) -> Result<()> {
         let sealed = |(id, record): &(u32, Bytes)| {
             (i64::from(*id), self.seal(PREKEY, &id.to_string(), record))
         };
@@ -40,7 +44,7 @@ impl Store {
             .bind::<Array<Binary>, _>(&records)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -77,7 +81,7 @@ impl Store {
             .bind::<Array<BigInt>, _>(&ids)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -108,7 +112,7 @@ impl Store {
             .bind::<Binary, _>(&sealed)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -153,7 +157,7 @@ impl Store {
             diesel::delete(signed_prekeys::table.find((self.device_id, i64::from(id))))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -163,7 +167,7 @@ impl Store {
             diesel::delete(prekeys::table.find((self.device_id, i64::from(id))))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }

@@ -12,14 +12,13 @@ use whatsapp_rust::wacore::store::traits::{
     TcTokenEntry,
 };
 
+use super::Store;
 use super::columns::last_by_key;
 use super::patience::Patience;
 use super::schema::{
     protocol_base_keys as base_keys, protocol_device_lists as device_lists,
-    protocol_group_metadata as groups,
-    protocol_sender_key_devices as key_devices,
+    protocol_group_metadata as groups, protocol_sender_key_devices as key_devices,
 };
-use super::Store;
 
 #[async_trait]
 impl ProtocolStore for Store {
@@ -62,7 +61,7 @@ impl ProtocolStore for Store {
                 .filter(key_devices::group_jid.eq(group_jid))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -74,7 +73,7 @@ impl ProtocolStore for Store {
                 .filter(key_devices::device_jid.eq_any(device_jids))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -128,7 +127,7 @@ impl ProtocolStore for Store {
             .bind::<Binary, _>(base_key)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -157,7 +156,7 @@ impl ProtocolStore for Store {
             diesel::delete(base_keys::table.find((self.device_id, address, message_id)))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -184,7 +183,7 @@ impl ProtocolStore for Store {
             .bind::<Array<Text>, _>(&written)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -210,7 +209,7 @@ impl ProtocolStore for Store {
             diesel::delete(device_lists::table.find((self.device_id, user)))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -239,7 +238,7 @@ impl ProtocolStore for Store {
             .bind::<Binary, _>(blob)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -249,7 +248,7 @@ impl ProtocolStore for Store {
             diesel::delete(groups::table.find((self.device_id, group_jid)))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }

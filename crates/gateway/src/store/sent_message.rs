@@ -37,12 +37,16 @@ impl Store {
             .bind::<Binary, _>(&sealed)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
 
-    pub(super) async fn take_kept_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+    pub(super) async fn take_kept_message(
+        &self,
+        chat_jid: &str,
+        message_id: &str,
+    ) -> Result<Option<Vec<u8>>> {
         let sealed: Option<Vec<u8>> = self
             .write("take_sent_message", Patience::Brief, async |conn| {
                 diesel::delete(sent::table.find((self.device_id, chat_jid, message_id)))

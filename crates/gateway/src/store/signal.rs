@@ -51,7 +51,7 @@ impl SignalStore for Store {
             .bind::<Array<Binary>, _>(&keys)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -80,7 +80,7 @@ impl SignalStore for Store {
             diesel::delete(identities::table.find((self.device_id, address)))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -119,7 +119,7 @@ impl SignalStore for Store {
             .bind::<Array<Binary>, _>(&records)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -129,7 +129,7 @@ impl SignalStore for Store {
             diesel::delete(sessions::table.find((self.device_id, address)))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }
@@ -238,7 +238,7 @@ impl SignalStore for Store {
             .bind::<Array<Binary>, _>(&records)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -264,7 +264,7 @@ impl SignalStore for Store {
             diesel::delete(sender_keys::table.find((self.device_id, address)))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }

@@ -64,7 +64,7 @@ impl Store {
             .bind::<Nullable<BigInt>, _>(entry.sender_timestamp)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -91,7 +91,7 @@ impl Store {
             .bind::<BigInt, _>(token_timestamp)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -112,7 +112,7 @@ impl Store {
             .bind::<BigInt, _>(sender_timestamp)
             .execute(conn)
             .await
-.map(drop)
+            .map(drop)
         })
         .await
     }
@@ -122,7 +122,7 @@ impl Store {
             diesel::delete(tokens::table.find((self.device_id, jid)))
                 .execute(conn)
                 .await
-.map(drop)
+                .map(drop)
         })
         .await
     }

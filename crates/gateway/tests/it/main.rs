@@ -1,1 +1,9 @@
+//! The gateway, in this process and as a process, against a simulated WhatsApp, a real PostgreSQL and a
+//! real Redis.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+#![recursion_limit = "512"]
+
+mod messages;
+mod rig;
+mod sessions;
 mod store;

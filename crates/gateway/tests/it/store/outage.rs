@@ -10,7 +10,7 @@ use super::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_must_not_fail_waits_until_postgresql_is_back() {
-    let servers = Servers::start().await;
+    let servers = Servers::start_only(Server::Postgres).await;
     let world = World::over(servers.database().await).await;
     let store = std::sync::Arc::new(world.store().await);
     store.create().await.unwrap();
@@ -38,7 +38,7 @@ async fn what_must_not_fail_waits_until_postgresql_is_back() {
     assert!(store.put_sessions_batch(&moved).await.is_err());
     assert!(!waiting.is_finished());
 
-    servers.resume().await;
+    servers.resume(Server::Postgres).await;
     let session = waiting.await.unwrap();
     assert_eq!(session.as_deref(), Some(&b"session"[..]));
     let body = store.get_pending_inbound("c", "s", "M1").await.unwrap();

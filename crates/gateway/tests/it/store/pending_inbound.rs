@@ -164,6 +164,19 @@ async fn no_id_however_strange_keeps_a_body_from_being_stored() {
 }
 
 #[tokio::test]
+async fn a_strange_id_is_found_under_the_form_in_which_it_is_committed() {
+    let world = World::new().await;
+    let store = world.store().await;
+    let long = "x".repeat(60_000);
+    for (id, committed) in [("with\0nul", "with\u{fffd}nul"), (&long, &long[..512])] {
+        world.commit(committed).await;
+        let found = store.get_pending_inbound(CHAT, CHAT, id).await.unwrap();
+        assert_eq!(found, None);
+    }
+    assert!(world.lost.taken().is_empty());
+}
+
+#[tokio::test]
 async fn a_body_for_a_deleted_device_is_refused() {
     let world = World::new().await;
     let store = world.store().await;
