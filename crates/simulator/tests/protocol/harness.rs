@@ -15,11 +15,11 @@ use whatsapp_rust::wacore::types::events::InboundMessage;
 use whatsapp_rust::waproto::whatsapp as wa;
 use whatsapp_rust::{Client, InboundDurabilityHook, async_trait};
 
-pub const VERSION: (u32, u32, u32) = (2, 3000, 1_030_000_000);
+pub(crate) const VERSION: (u32, u32, u32) = (2, 3000, 1_030_000_000);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives a value.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut condition: impl FnMut() -> F,
 ) -> T {
@@ -33,11 +33,11 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-pub async fn simulator(state: Option<&Path>) -> Simulator {
+pub(crate) async fn simulator(state: Option<&Path>) -> Simulator {
     start_at("127.0.0.1:0", state).await.unwrap()
 }
 
-pub async fn start_at(listen: &str, state: Option<&Path>) -> Result<Simulator> {
+pub(crate) async fn start_at(listen: &str, state: Option<&Path>) -> Result<Simulator> {
     let config = Config {
         listen: listen.parse()?,
         state: state.map(Path::to_owned),
@@ -47,17 +47,17 @@ pub async fn start_at(listen: &str, state: Option<&Path>) -> Result<Simulator> {
 
 /// The control API, as any HTTP client sees it.
 #[derive(Clone)]
-pub struct Control {
-    pub address: String,
+pub(crate) struct Control {
+    pub(crate) address: String,
     http: reqwest::Client,
 }
 
 impl Control {
-    pub fn of(simulator: &Simulator) -> Self {
+    pub(crate) fn of(simulator: &Simulator) -> Self {
         Self::at(&simulator.address().to_string())
     }
 
-    pub fn at(address: &str) -> Self {
+    pub(crate) fn at(address: &str) -> Self {
         // Plain http only, but reqwest wants a provider all the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
@@ -66,19 +66,19 @@ impl Control {
         }
     }
 
-    pub async fn try_post(&self, path: &str, body: impl Into<String>) -> (u16, Value) {
+    pub(crate) async fn try_post(&self, path: &str, body: impl Into<String>) -> (u16, Value) {
         let url = format!("http://{}{path}", self.address);
         let answer = self.http.post(url).body(body.into()).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
-    pub async fn post(&self, path: &str, body: impl Into<String>) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<String>) -> Value {
         let (status, answer) = self.try_post(path, body).await;
         assert_eq!(status, 200, "POST {path}: {answer}");
         answer
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let url = format!("http://{}{path}", self.address);
         let answer = self.http.get(url).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 200, "GET {path}");
@@ -86,20 +86,20 @@ impl Control {
     }
 
     /// Contacts write; the ids of what they wrote.
-    pub async fn send(&self, request: Value) -> Vec<String> {
+    pub(crate) async fn send(&self, request: Value) -> Vec<String> {
         let answer = self.post("/admin/messages", request.to_string()).await;
         let ids = answer["ids"].as_array().unwrap();
         ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
     /// A message as the ledger has it.
-    pub async fn message(&self, id: &str) -> Value {
+    pub(crate) async fn message(&self, id: &str) -> Value {
         let all = self.get("/admin/messages").await;
         let all = all.as_array().unwrap();
         all.iter().find(|message| message["id"] == id).unwrap().clone()
     }
 
-    pub async fn acked(&self, id: &str) -> Value {
+    pub(crate) async fn acked(&self, id: &str) -> Value {
         eventually("the receipt", || async {
             let message = self.message(id).await;
             (!message["acked_at"].is_null()).then_some(message)
@@ -108,7 +108,7 @@ impl Control {
     }
 
     /// Waits until that account has so many live devices.
-    pub async fn live(&self, phone: &str, devices: usize) {
+    pub(crate) async fn live(&self, phone: &str, devices: usize) {
         eventually("the account's devices", || async {
             let accounts = self.get("/admin/accounts").await;
             let accounts = accounts.as_array().unwrap();
@@ -123,13 +123,13 @@ impl Control {
 
 /// What a client was given.
 #[derive(Clone)]
-pub struct Received {
-    pub info: Arc<MessageInfo>,
-    pub message: Arc<wa::Message>,
+pub(crate) struct Received {
+    pub(crate) info: Arc<MessageInfo>,
+    pub(crate) message: Arc<wa::Message>,
 }
 
 impl Received {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.message.conversation.as_deref().unwrap_or_default()
     }
 }
@@ -146,8 +146,8 @@ struct Seen {
 }
 
 /// The upstream client with everything it reported.
-pub struct Phone {
-    pub client: Arc<Client>,
+pub(crate) struct Phone {
+    pub(crate) client: Arc<Client>,
     backend: Arc<InMemoryBackend>,
     handle: Option<BotHandle>,
     seen: Arc<Mutex<Seen>>,
@@ -171,11 +171,11 @@ impl InboundDurabilityHook for Hook {
 }
 
 impl Phone {
-    pub async fn start(address: &str) -> Self {
+    pub(crate) async fn start(address: &str) -> Self {
         Self::with(address, Arc::new(InMemoryBackend::new()), None).await
     }
 
-    pub async fn named(address: &str, push_name: &str) -> Self {
+    pub(crate) async fn named(address: &str, push_name: &str) -> Self {
         Self::with(address, Arc::new(InMemoryBackend::new()), Some(push_name)).await
     }
 
@@ -207,7 +207,7 @@ impl Phone {
     }
 
     /// Scans its QR code and waits until it is connected. Its number.
-    pub async fn link(&self, control: &Control, phone: Option<&str>) -> String {
+    pub(crate) async fn link(&self, control: &Control, phone: Option<&str>) -> String {
         let code = self.qr().await;
         let path = match phone {
             Some(phone) => format!("/admin/mock-phone/scan-qr?phone={phone}"),
@@ -218,35 +218,35 @@ impl Phone {
         answer["phone"].as_str().unwrap().to_owned()
     }
 
-    pub async fn qr(&self) -> String {
+    pub(crate) async fn qr(&self) -> String {
         eventually("a QR code", || async { self.seen.lock().unwrap().qr.last().cloned() }).await
     }
 
     /// Waits for that many `Connected` in all.
-    pub async fn connected(&self, times: usize) {
+    pub(crate) async fn connected(&self, times: usize) {
         eventually("the connection", || async {
             (self.seen.lock().unwrap().connected >= times).then_some(())
         })
         .await;
     }
 
-    pub fn times_connected(&self) -> usize {
+    pub(crate) fn times_connected(&self) -> usize {
         self.seen.lock().unwrap().connected
     }
 
-    pub fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.seen.lock().unwrap().received.clone()
     }
 
     /// Waits for that many messages.
-    pub async fn receives(&self, count: usize) -> Vec<Received> {
+    pub(crate) async fn receives(&self, count: usize) -> Vec<Received> {
         eventually("messages", || async {
             Some(self.received()).filter(|all| all.len() >= count)
         })
         .await
     }
 
-    pub async fn cannot_read(&self, id: &str) {
+    pub(crate) async fn cannot_read(&self, id: &str) {
         eventually("an undecryptable message", || async {
             let seen = self.seen.lock().unwrap();
             seen.undecryptable.iter().any(|known| known == id).then_some(())
@@ -254,21 +254,21 @@ impl Phone {
         .await;
     }
 
-    pub async fn logged_out(&self) {
+    pub(crate) async fn logged_out(&self) {
         eventually("the logout", || async {
             (self.seen.lock().unwrap().logged_out > 0).then_some(())
         })
         .await;
     }
 
-    pub async fn replaced(&self) {
+    pub(crate) async fn replaced(&self) {
         eventually("the replacement", || async {
             (self.seen.lock().unwrap().replaced > 0).then_some(())
         })
         .await;
     }
 
-    pub async fn receipt_for(&self, id: &str) {
+    pub(crate) async fn receipt_for(&self, id: &str) {
         eventually("a delivery receipt", || async {
             let seen = self.seen.lock().unwrap();
             seen.receipts.iter().any(|known| known == id).then_some(())
@@ -276,20 +276,20 @@ impl Phone {
         .await;
     }
 
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         if let Some(handle) = self.handle.take() {
             handle.shutdown().await;
         }
     }
 
     /// The same device in a new process.
-    pub async fn restart(&mut self, address: &str) -> Self {
+    pub(crate) async fn restart(&mut self, address: &str) -> Self {
         self.stop().await;
         Self::with(address, self.backend.clone(), None).await
     }
 
     /// A second process with the same keys, while the first goes on.
-    pub async fn twin(&self, address: &str) -> Self {
+    pub(crate) async fn twin(&self, address: &str) -> Self {
         Self::with(address, self.backend.clone(), None).await
     }
 }

@@ -1,3 +1,4 @@
+use chrono::DateTime;
 use serde_json::json;
 
 use crate::harness::{Control, Phone, eventually, simulator};
@@ -66,7 +67,7 @@ async fn a_rate_spreads_messages_over_time_and_answers_at_once() {
     let all = control.get(&format!("/admin/messages?to={number}")).await;
     let time = |at: usize| {
         let at = all[at]["sent_at"].as_str().unwrap();
-        whatsapp_rust::chrono::DateTime::parse_from_rfc3339(at).unwrap()
+        DateTime::parse_from_rfc3339(at).unwrap()
     };
     let took = (time(10) - time(0)).num_milliseconds();
     assert!((195..1000).contains(&took), "{took} ms for 10 intervals of 20 ms");
