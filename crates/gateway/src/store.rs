@@ -2,7 +2,7 @@
 //!
 //! One [`Store`] serves one session, scoped by its device row; nothing is cached in the process, so a
 //! session can be taken over by whoever opens the same row. What an error means to the library decides
-//! how long each operation waits while PostgreSQL is away ([`patience`]); how a message whose ratchet
+//! how long each operation waits while PostgreSQL is away (`patience`); how a message whose ratchet
 //! moved on is never acknowledged unheard is told in [`pending_inbound`].
 
 mod app_sync;
