@@ -205,8 +205,8 @@ fn the_id_is_that_of_the_stanza_whatever_was_learnt_in_between() {
 
 #[test]
 fn a_lost_body_is_told_once_a_day_however_often_it_is_asked_for() {
-    let at = |seconds| DateTime::from_timestamp(1_764_000_000 + seconds, 0).unwrap();
-    let lost = |seconds| {
+    let at = |seconds: i64| DateTime::from_timestamp(1_764_000_000 + seconds, 0).unwrap();
+    let lost = |seconds: i64| {
         let (chat, sender) = ("120363021033254949@g.us", "100000012345678:4@lid");
         lost(&owner(), chat, sender, "3EB0", at(seconds))
     };
