@@ -4,7 +4,7 @@
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use crate::ids;
@@ -50,9 +50,26 @@ pub async fn begin(conn: &mut AsyncPgConnection) -> QueryResult<Option<DateTime<
 /// Makes the partitions from yesterday to [`AHEAD`] days from `now`, and drops those whose every row is
 /// older than `retention_days`. Rows that fell into a default partition meanwhile are moved first.
 ///
-/// Each partition is a transaction of its own that waits at most 2 s for its locks, so that upkeep
-/// never holds up delivery; what could not be done now is done by the next run.
+/// Waits for another that does the same. Each partition is a transaction of its own; an error leaves the
+/// rest to the next run.
 pub async fn maintain(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    retention_days: Option<u32>,
+) -> QueryResult<Maintained> {
+    Statement::new("SELECT pg_advisory_lock(?)")
+        .bind::<BigInt, _>(LOCK)
+        .execute(conn)
+        .await?;
+    let done = maintain_alone(conn, now, retention_days).await;
+    Statement::new("SELECT pg_advisory_unlock(?)")
+        .bind::<BigInt, _>(LOCK)
+        .execute(conn)
+        .await?;
+    done
+}
+
+async fn maintain_alone(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
     retention_days: Option<u32>,
@@ -63,16 +80,18 @@ pub async fn maintain(
     for table in TABLES {
         let present = partitions(conn, table).await?;
         for day in (0..=AHEAD + 1).map(|n| first + Days::new(n)) {
-            if !present.contains(&day) && make(conn, table, day).await? {
+            if !present.contains(&day) {
+                make(conn, table, day).await?;
                 done.made.push(name(table, day));
             }
         }
         let Some(days) = retention_days else { continue };
         let oldest_kept = today - Days::new(u64::from(days));
         for day in present.into_iter().filter(|day| *day < oldest_kept) {
-            match drop_settled(conn, table, day).await? {
-                true => done.dropped.push(name(table, day)),
-                false => done.kept.push(name(table, day)),
+            drop_settled(conn, table, day).await?;
+            match partitions(conn, table).await?.contains(&day) {
+                false => done.dropped.push(name(table, day)),
+                true => done.kept.push(name(table, day)),
             }
         }
     }
@@ -110,59 +129,55 @@ async fn partitions(conn: &mut AsyncPgConnection, table: &str) -> QueryResult<Ve
         .collect())
 }
 
-/// `false` when somebody else made it while this waited for its lock.
-async fn make(conn: &mut AsyncPgConnection, table: &str, day: NaiveDate) -> QueryResult<bool> {
+async fn make(conn: &mut AsyncPgConnection, table: &str, day: NaiveDate) -> QueryResult<()> {
     let partition = name(table, day);
     let (from, to) = bounds(day);
-    let lock = format!(
-        "SET LOCAL lock_timeout = '2s'; LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE;"
-    );
-    let sql = format!(
+    let work = format!(
         "CREATE TABLE {partition} (LIKE {table} INCLUDING ALL);
          WITH moved AS (DELETE FROM {table}_default WHERE id >= '{from}' AND id < '{to}' RETURNING *)
          INSERT INTO {partition} SELECT * FROM moved;
          ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM ('{from}') TO ('{to}');"
     );
-    conn.transaction(async |conn| {
-        conn.batch_execute(&lock).await?;
-        if partitions(conn, table).await?.contains(&day) {
-            return Ok(false);
-        }
-        conn.batch_execute(&sql).await?;
-        Ok(true)
-    })
-    .await
+    locked(conn, table, &format!("{table}_default"), &work).await
 }
 
-/// `false` when the partition still holds events that are to be delivered.
+/// Leaves a partition that still holds events that are to be delivered.
 async fn drop_settled(
     conn: &mut AsyncPgConnection,
     table: &str,
     day: NaiveDate,
-) -> QueryResult<bool> {
+) -> QueryResult<()> {
     let partition = name(table, day);
-    conn.transaction(async |conn| {
-        conn.batch_execute(&format!(
-            "SET LOCAL lock_timeout = '2s'; LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE;"
-        ))
-        .await?;
-        if table == "whatsapp_webhook_events" && holds_pending(conn, day).await? {
-            return Ok(false);
-        }
-        conn.batch_execute(&format!("DROP TABLE {partition};"))
-            .await?;
-        Ok(true)
-    })
-    .await
+    let work = match table {
+        "whatsapp_webhook_events" => format!(
+            "IF NOT EXISTS (SELECT FROM {partition} WHERE status = 'pending') THEN
+                 DROP TABLE {partition};
+             END IF;"
+        ),
+        _ => format!("DROP TABLE {partition};"),
+    };
+    locked(conn, table, &partition, &work).await
 }
 
-async fn holds_pending(conn: &mut AsyncPgConnection, day: NaiveDate) -> QueryResult<bool> {
-    use crate::schema::whatsapp_webhook_events as events;
-    let (from, to) = bounds(day);
-    let pending = events::table
-        .filter(events::status.eq("pending"))
-        .filter(events::id.ge(from).and(events::id.lt(to)));
-    diesel::select(diesel::dsl::exists(pending))
-        .get_result(conn)
-        .await
+/// Works on a table and one of its partitions while nobody else does.
+///
+/// The table is locked first: who comes later waits there, before choosing a partition. One who had
+/// chosen already would find its row refused by the default partition, or not find a row that was moved
+/// out of it. The wait is shorter than PostgreSQL's deadlock check (1 s), so that in doubt upkeep is what
+/// gives way. It is all one statement: the locks never wait for us to go on.
+async fn locked(
+    conn: &mut AsyncPgConnection,
+    table: &str,
+    partition: &str,
+    work: &str,
+) -> QueryResult<()> {
+    conn.batch_execute(&format!(
+        "DO $upkeep$ BEGIN
+             SET LOCAL lock_timeout = '500ms';
+             LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE;
+             LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE;
+             {work}
+         END $upkeep$"
+    ))
+    .await
 }

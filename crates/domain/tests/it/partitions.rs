@@ -3,9 +3,11 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::partition::maintain;
+use domain::record::{Outcome, record};
 use domain::statement::Statement;
+use uuid::Uuid;
 
-use crate::world::World;
+use crate::world::{self, World};
 
 async fn rows_in(conn: &mut AsyncPgConnection, table: &'static str) -> i64 {
     #[derive(QueryableByName)]
@@ -82,4 +84,26 @@ async fn several_maintenances_at_once_make_each_partition_once() {
     made.sort();
     made.dedup();
     assert_eq!((made.len(), total), (15, 15));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_partitions_are_made_no_row_is_refused_and_none_is_missed() {
+    let world = World::new().await;
+    let epoch = chrono::DateTime::UNIX_EPOCH + Days::new(1);
+    let mut conn = world.conn().await;
+    // Of the day whose partition is made meanwhile.
+    world.accept(&["before"]).await;
+    let upkeep = tokio::spawn(async move { maintain(&mut conn, epoch, None).await });
+    let mut rounds = 0;
+    while !upkeep.is_finished() || rounds < 3 {
+        rounds += 1;
+        let token = Uuid::new_v4();
+        let claimed = world.claimed(&format!("M{rounds}"), token).await;
+        let mut conn = world.conn().await;
+        let delivered = world::record(&claimed, token, Outcome::Delivered);
+        assert_eq!(record(&mut conn, &[delivered]).await.unwrap(), 0);
+        let ids: Vec<Uuid> = world.accept(&[&format!("N{rounds}")]).await;
+        assert_eq!(world.event(ids[0]).await.status, "pending");
+    }
+    upkeep.await.unwrap().unwrap();
 }
