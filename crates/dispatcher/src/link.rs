@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel::ConnectionError;
 use diesel::result::{Error, QueryResult};
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use domain::failure::{Failure, classify};
 use runtime::config::DatabaseConfig;
 use runtime::postgres;
@@ -15,6 +15,9 @@ use tokio::time::timeout;
 /// A statement that takes longer is given up, and its connection with it: a server that has stopped
 /// must not stop us.
 const STATEMENT: Duration = Duration::from_secs(15);
+/// The same for a dispatcher that has stopped in the middle of a transaction: PostgreSQL ends it, or
+/// its locks would stop the others.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'";
 
 pub(crate) struct Link {
     config: DatabaseConfig,
@@ -58,11 +61,18 @@ impl Link {
         // waiting leaves half a transaction behind.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => postgres::connect(&self.config).await?,
+            None => self.connect().await?,
         };
         let result = timeout(STATEMENT, work(&mut connection)).await;
         let value = result.map_err(|_| LinkError::TimedOut)??;
         self.connection = Some(connection);
         Ok(value)
+    }
+
+    async fn connect(&self) -> Result<AsyncPgConnection, LinkError> {
+        let mut connection = postgres::connect(&self.config).await?;
+        let set = timeout(STATEMENT, connection.batch_execute(SESSION)).await;
+        set.map_err(|_| LinkError::TimedOut)??;
+        Ok(connection)
     }
 }

@@ -40,7 +40,7 @@ async fn a_receiver_that_hangs_keeps_nobody_else_waiting() {
         .filter(events::webhook_id.eq(stuck.id))
         .filter(events::claim_token.is_not_null())
         .count()
-        .get_result(&mut world.conn().await)
+        .get_result(&mut *world.conn().await)
         .await
         .unwrap();
     assert!(held <= 600, "{held}");

@@ -56,12 +56,12 @@ async fn what_was_in_flight_when_postgresql_went_is_recorded_when_it_is_back() {
         .receiver
         .answer("/in", Answer::ok().delay(Duration::from_millis(400)));
     let mut process = world.program().start().await;
-    let ids = world.send(&hook, 40).await;
+    let ids = world.send(&hook, 30).await;
     eventually(SOON, async || world.receiver.in_flight("/in") == 16).await;
     servers.stop(Server::Postgres).await;
     world.receiver.answer("/in", Answer::ok());
     // Claimed already, hence delivered without PostgreSQL.
-    world.receiver.wait_for(40, SOON).await;
+    world.receiver.wait_for(30, SOON).await;
     eventually(SOON, async || {
         let (_, report) = readyz(&process.url("OPS_PORT")).await;
         report["checks"]["postgres"] != "ok"
@@ -71,7 +71,7 @@ async fn what_was_in_flight_when_postgresql_went_is_recorded_when_it_is_back() {
     world.all(&ids, "delivered").await;
     assert_eq!(
         world.receiver.received().len(),
-        40,
+        30,
         "nothing was sent twice"
     );
 

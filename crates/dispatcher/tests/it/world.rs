@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
+use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use dispatcher::Dispatcher;
 use dispatcher::config::{Config, SendingConfig};
@@ -25,6 +26,7 @@ use domain::token;
 use domain::webhook::{self, Changes, Webhook};
 use queue::Doorbell;
 use runtime::config::OpsConfig;
+use runtime::postgres;
 use runtime::shutdown::Shutdown;
 use runtime::telemetry;
 use secrecy::{ExposeSecret, SecretString};
@@ -37,6 +39,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) struct World {
     pub(crate) database: Database,
+    pool: postgres::Pool,
+    doorbell: Doorbell,
     pub(crate) redis: RedisDatabase,
     pub(crate) receiver: Receiver,
     pub(crate) client: Client,
@@ -67,17 +71,20 @@ impl World {
         let client = Client::insert(&mut database.connect().await, "acme")
             .await
             .unwrap();
+        let redis = RedisDatabase::acquire().await;
         Self {
+            pool: database.pool(),
+            doorbell: Doorbell::new(redis.pool()),
             database,
-            redis: RedisDatabase::acquire().await,
+            redis,
             receiver: Receiver::start().await,
             client,
             hooks: AtomicU32::new(0),
         }
     }
 
-    pub(crate) async fn conn(&self) -> AsyncPgConnection {
-        self.database.connect().await
+    pub(crate) async fn conn(&self) -> Object<AsyncPgConnection> {
+        self.pool.get().await.unwrap()
     }
 
     /// A webhook at a path of the receiver, for a number of its own, with three attempts.
@@ -120,17 +127,16 @@ impl World {
     pub(crate) async fn commit(&self, hook: &Hook, count: usize) -> Vec<Uuid> {
         let messages: Vec<NewMessage> = (0..count).map(|_| message(&hook.connection)).collect();
         let batch: Vec<&NewMessage> = messages.iter().collect();
-        let accepted = inbox::accept(&mut self.conn().await, &batch).await.unwrap();
+        let accepted = inbox::accept(&mut *self.conn().await, &batch)
+            .await
+            .unwrap();
         accepted.events
     }
 
     /// Commits messages and rings, as a gateway does.
     pub(crate) async fn send(&self, hook: &Hook, count: usize) -> Vec<Uuid> {
         let ids = self.commit(hook, count).await;
-        Doorbell::new(self.redis.pool())
-            .ring_events(&ids)
-            .await
-            .unwrap();
+        self.doorbell.ring_events(&ids).await.unwrap();
         ids
     }
 
@@ -138,7 +144,7 @@ impl World {
     pub(crate) async fn make_due(&self, ids: &[Uuid]) {
         diesel::update(events::table.filter(events::id.eq_any(ids)))
             .set(events::next_retry_at.eq(Utc::now() - TimeDelta::seconds(1)))
-            .execute(&mut self.conn().await)
+            .execute(&mut *self.conn().await)
             .await
             .unwrap();
     }
@@ -176,7 +182,7 @@ impl World {
         dead_letters::table
             .find(id)
             .select(dead_letters::reason)
-            .first(&mut self.conn().await)
+            .first(&mut *self.conn().await)
             .await
             .optional()
             .unwrap()
