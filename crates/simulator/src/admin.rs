@@ -21,12 +21,24 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route("/admin/mock-phone/scan-qr", web::post().to(scan_qr))
         .route("/admin/messages", web::post().to(messages::send))
         .route("/admin/messages", web::get().to(messages::list))
-        .route("/admin/messages/{id}/resend", web::post().to(messages::resend))
+        .route(
+            "/admin/messages/{id}/resend",
+            web::post().to(messages::resend),
+        )
         .route("/admin/outbox", web::get().to(messages::outbox))
         .route("/admin/accounts", web::get().to(accounts::list))
-        .route("/admin/accounts/{phone}/disconnect", web::post().to(accounts::disconnect))
-        .route("/admin/accounts/{phone}/logout", web::post().to(accounts::logout))
-        .route("/admin/accounts/{phone}/replace", web::post().to(accounts::replace))
+        .route(
+            "/admin/accounts/{phone}/disconnect",
+            web::post().to(accounts::disconnect),
+        )
+        .route(
+            "/admin/accounts/{phone}/logout",
+            web::post().to(accounts::logout),
+        )
+        .route(
+            "/admin/accounts/{phone}/replace",
+            web::post().to(accounts::replace),
+        )
         .route("/admin/accounts/{phone}/ban", web::post().to(accounts::ban))
         .route("/admin/faults", web::get().to(faults))
         .route("/admin/faults", web::post().to(set_faults))

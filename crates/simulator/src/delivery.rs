@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use wacore::messages::MessageUtils;
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
-use wacore::messages::MessageUtils;
-use wacore_libsignal::protocol::PreKeyBundle;
+use wacore_libsignal::protocol::{PreKeyBundle, PreKeySignalMessage};
 use waproto::buffa::{Message as _, MessageField};
 use waproto::whatsapp::Message;
 use waproto::whatsapp::message::{
@@ -80,10 +80,10 @@ pub(crate) fn send(world: &World, letter: &Letter) -> Result<()> {
     for (device, key) in devices.iter().zip(given) {
         let mut encs: Vec<Node> = key.iter().map(|key| enc(key, None)).collect();
         match &group_message {
-            Some(message) => encs.push(enc(&damaged(message, letter.corrupt), None)),
+            Some(message) => encs.push(enc(&damaged(message, letter.corrupt)?, None)),
             None => {
                 let message = seal(world, &mut handset, device, &letter.direct(), &mut batch)?;
-                encs.push(enc(&damaged(&message, letter.corrupt), None));
+                encs.push(enc(&damaged(&message, letter.corrupt)?, None));
             }
         }
         sealed.push(encode(&letter.envelope(encs)).to_vec());
@@ -234,7 +234,13 @@ fn give_sender_key(
     if handset.has_distributed(group, &address) {
         return Ok(None);
     }
-    let sealed = seal(world, handset, device, &distribution(group, key, None), batch)?;
+    let sealed = seal(
+        world,
+        handset,
+        device,
+        &distribution(group, key, None),
+        batch,
+    )?;
     handset.distributed(group, &address, batch);
     Ok(Some(sealed))
 }
@@ -327,11 +333,7 @@ fn with_enc(stanza: &[u8], enc: Node) -> Result<Vec<u8>> {
 }
 
 /// The phone shares its app state key with a device that was just linked.
-pub(crate) fn share_app_state_key(
-    world: &World,
-    account: &Account,
-    device: &Device,
-) -> Result<()> {
+pub(crate) fn share_app_state_key(world: &World, account: &Account, device: &Device) -> Result<()> {
     let key = AppStateSyncKey {
         key_id: MessageField::some(AppStateSyncKeyId {
             key_id: Some(account.keys.app_state_key_id.to_vec()),
@@ -406,14 +408,21 @@ fn enc(sealed: &Sealed, count: Option<u32>) -> Node {
     enc.bytes(sealed.bytes.as_slice()).build()
 }
 
-/// The last byte is part of the MAC or signature.
-fn damaged(sealed: &Sealed, corrupt: bool) -> Sealed {
+/// Spoils the MAC or the signature; the envelope around it stays readable.
+fn damaged(sealed: &Sealed, corrupt: bool) -> Result<Sealed> {
     let mut bytes = sealed.bytes.clone();
-    if corrupt && let Some(last) = bytes.last_mut() {
-        *last ^= 0xff;
+    if corrupt {
+        let mut end = bytes.len();
+        if sealed.kind == "pkmsg" {
+            let outer = PreKeySignalMessage::try_from(sealed.bytes.as_slice())?;
+            let inner = outer.message().serialized();
+            let at = bytes.windows(inner.len()).position(|part| part == inner);
+            end = at.context("a pkmsg holds its message")? + inner.len();
+        }
+        bytes[end - 1] ^= 0xff;
     }
-    Sealed {
+    Ok(Sealed {
         kind: sealed.kind,
         bytes,
-    }
+    })
 }

@@ -165,7 +165,11 @@ impl State {
     }
 
     /// The keys that a sender needs to start a session with this device.
-    pub(crate) fn bundle(&self, device: u16, prekey: Option<&OneTimePreKey>) -> Result<PreKeyBundle> {
+    pub(crate) fn bundle(
+        &self,
+        device: u16,
+        prekey: Option<&OneTimePreKey>,
+    ) -> Result<PreKeyBundle> {
         let prekey = match prekey {
             Some(key) => Some((key.id.into(), public_key(&key.public)?)),
             None => None,

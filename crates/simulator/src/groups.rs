@@ -110,10 +110,7 @@ fn new_group(subject: &str, members: &[&str], now: i64) -> Group {
     let looks_like_an_id = subject.len() >= 10 && subject.bytes().all(|b| b.is_ascii_digit());
     let id = match looks_like_an_id {
         true => subject.to_owned(),
-        false => format!(
-            "1203634{:011}",
-            rand::random_range(0..100_000_000_000_u64)
-        ),
+        false => format!("1203634{:011}", rand::random_range(0..100_000_000_000_u64)),
     };
     Group {
         id,

@@ -266,7 +266,9 @@ mod tests {
         else {
             panic!("XX takes two frames");
         };
-        let finish = xx.read_server_hello_and_build_client_finish(&reply).unwrap();
+        let finish = xx
+            .read_server_hello_and_build_client_finish(&reply)
+            .unwrap();
         let agreement = rest.finish(&finish).unwrap();
         assert_eq!(agreement.client_key, key_bytes(&client).unwrap());
         assert_eq!(agreement.payload.username, Some(5_511_900_000_001));

@@ -5,6 +5,7 @@ use anyhow::Result;
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Node, NodeRef};
 
+use crate::device_list;
 use crate::journal::{Batch, Position};
 use crate::session::Member;
 use crate::stanza::{empty, iq_error, iq_result, required, text};
@@ -100,7 +101,14 @@ fn privacy(node: &NodeRef<'_>) -> Reply {
     if node.get_optional_child("tokens").is_some() {
         return Reply::with(vec![empty("tokens")]);
     }
-    const SETTINGS: [&str; 6] = ["last", "online", "profile", "status", "groupadd", "readreceipts"];
+    const SETTINGS: [&str; 6] = [
+        "last",
+        "online",
+        "profile",
+        "status",
+        "groupadd",
+        "readreceipts",
+    ];
     let categories = SETTINGS.map(|name| {
         NodeBuilder::new("category")
             .attr("name", name)
@@ -136,6 +144,7 @@ fn log_out(member: &Member, id: &str) -> Result<()> {
     let position = member.world.journal.commit(batch);
     member.reply(&iq_result(id, vec![]), position);
     member.outlet.close_soon();
+    device_list::announce(&member.account)?;
     tracing::info!(
         phone = member.account.phone,
         device = member.device.id,

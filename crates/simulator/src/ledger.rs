@@ -80,7 +80,9 @@ struct Inner {
 
 impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no panic while holding the ledger")
+        self.inner
+            .lock()
+            .expect("no panic while holding the ledger")
     }
 
     pub(crate) fn enter(&self, message: Message, batch: &mut Batch) -> Entry {
@@ -191,7 +193,11 @@ fn keep(entry: Entry, message: &Message, batch: &mut Batch) {
 
 fn view(message: &Message) -> View {
     let all_acked = message.devices.iter().all(|line| line.acked_at.is_some());
-    let last = message.devices.iter().filter_map(|line| line.acked_at).max();
+    let last = message
+        .devices
+        .iter()
+        .filter_map(|line| line.acked_at)
+        .max();
     let lines = message.devices.iter().map(|line| LineView {
         device: line.device,
         deliveries: line.deliveries,

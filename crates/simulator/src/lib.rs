@@ -10,6 +10,7 @@ mod base64_bytes;
 mod connection;
 mod delivery;
 mod device;
+mod device_list;
 mod faults;
 mod groups;
 mod handset;

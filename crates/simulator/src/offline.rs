@@ -57,7 +57,11 @@ pub(crate) enum Phase {
     /// Logged in but not yet `active`, or not connected.
     Passive,
     /// What waited before the login is being fetched, up to and including `last`.
-    Draining { next: u64, last: u64, total: usize },
+    Draining {
+        next: u64,
+        last: u64,
+        total: usize,
+    },
     Live,
 }
 
@@ -141,7 +145,13 @@ impl Device {
         if let (Phase::Live, Some(outlet)) = (state.phase, &state.outlet)
             && let Some(waiting) = state.queue.get(id)
         {
-            self.deliver(outlet, waiting, Bytes::from(waiting.stanza.clone()), position, false);
+            self.deliver(
+                outlet,
+                waiting,
+                Bytes::from(waiting.stanza.clone()),
+                position,
+                false,
+            );
         }
     }
 
@@ -207,9 +217,19 @@ impl Device {
                 break;
             }
             next = number + 1;
-            self.deliver(&outlet, waiting, as_offline(&waiting.stanza), position, true);
+            self.deliver(
+                &outlet,
+                waiting,
+                as_offline(&waiting.stanza),
+                position,
+                true,
+            );
         }
-        let drained = state.queue.deliverable(next).next().is_none_or(|(n, _)| n > last);
+        let drained = state
+            .queue
+            .deliverable(next)
+            .next()
+            .is_none_or(|(n, _)| n > last);
         if !drained {
             state.phase = Phase::Draining { next, last, total };
             return;
@@ -217,7 +237,13 @@ impl Device {
         outlet.send(&offline_end(total), 0);
         state.phase = Phase::Live;
         for (_, waiting) in state.queue.deliverable(last + 1) {
-            self.deliver(&outlet, waiting, Bytes::from(waiting.stanza.clone()), position, false);
+            self.deliver(
+                &outlet,
+                waiting,
+                Bytes::from(waiting.stanza.clone()),
+                position,
+                false,
+            );
         }
     }
 }

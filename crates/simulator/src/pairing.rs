@@ -23,6 +23,7 @@ use waproto::whatsapp::{
 use crate::account::Account;
 use crate::connection::{Incoming, Outlet};
 use crate::device::{Device, Profile, SignedPreKey, public_key};
+use crate::device_list;
 use crate::journal::Batch;
 use crate::stanza::{SERVER, leaf, message_id, number, stream_error, text};
 use crate::world::{World, unix_time};
@@ -201,6 +202,7 @@ impl Registration {
         device.keep(&device.lock(), &mut batch);
         signing.account.add_device(Arc::new(device));
         let position = world.journal.commit(batch);
+        device_list::announce(&signing.account)?;
         self.outlet.send(&stream_error(Some("515"), None), position);
         self.outlet.close_soon();
         tracing::info!(
@@ -280,9 +282,8 @@ fn account_for(world: &World, push_name: Option<&str>) -> Result<Arc<Account>> {
     let Some(name) = push_name else {
         return world.new_account();
     };
-    let registered = |account: &Arc<Account>| {
-        account.standing().registered_as.as_deref() == Some(name)
-    };
+    let registered =
+        |account: &Arc<Account>| account.standing().registered_as.as_deref() == Some(name);
     if let Some(account) = world.accounts().into_iter().find(registered) {
         return Ok(account);
     }

@@ -55,10 +55,9 @@ fn acknowledge(member: &Member, node: &NodeRef<'_>, ids: &[String]) -> Position 
             from_devices.push((phone, id));
         }
     }
-    let position =
-        world
-            .ledger
-            .acked(&entries, device.id, unix_millis(), batch, &world.journal);
+    let position = world
+        .ledger
+        .acked(&entries, device.id, unix_millis(), batch, &world.journal);
     // Never two devices locked outside of one account's.
     drop(state);
     for (phone, id) in from_devices {
@@ -144,7 +143,9 @@ fn bundle_in(member: &Member, node: &NodeRef<'_>) -> Result<Option<PreKeyBundle>
     let Some(keys) = node.get_optional_child("keys") else {
         return Ok(None);
     };
-    let signed = keys.get_optional_child("skey").context("no signed prekey")?;
+    let signed = keys
+        .get_optional_child("skey")
+        .context("no signed prekey")?;
     let signed_id = bytes_in(signed, "id").and_then(number).context("no id")?;
     let prekey = match keys.get_optional_child("key") {
         Some(key) => {
@@ -161,7 +162,9 @@ fn bundle_in(member: &Member, node: &NodeRef<'_>) -> Result<Option<PreKeyBundle>
         prekey,
         signed_id.into(),
         public_key(bytes_in(signed, "value").context("no signed prekey")?)?,
-        bytes_in(signed, "signature").context("no signature")?.to_vec(),
+        bytes_in(signed, "signature")
+            .context("no signature")?
+            .to_vec(),
         IdentityKey::new(public_key(bytes_in(keys, "identity").context("no key")?)?),
     )?;
     Ok(Some(bundle))
@@ -175,7 +178,10 @@ fn forward_retry(member: &Member, phone: &str, device: u16, node: &NodeRef<'_>) 
     let mut receipt = node.to_owned();
     let from = member.account.jid().with_device(member.device.id);
     let group = jid(node, "to").filter(|to| to.server == wacore_binary::Server::Group);
-    receipt.attrs.0.retain(|(name, _)| name != "to" && name != "participant");
+    receipt
+        .attrs
+        .0
+        .retain(|(name, _)| name != "to" && name != "participant");
     match group {
         Some(group) => {
             receipt.attrs.push("from", group);

@@ -114,7 +114,11 @@ impl Member {
 
     fn detach(&self) {
         let mut state = self.device.lock();
-        if state.outlet.as_ref().is_some_and(|o| o.id == self.outlet.id) {
+        if state
+            .outlet
+            .as_ref()
+            .is_some_and(|o| o.id == self.outlet.id)
+        {
             state.outlet = None;
             state.phase = Phase::Passive;
         }

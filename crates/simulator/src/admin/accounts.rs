@@ -10,6 +10,7 @@ use wacore_binary::builder::NodeBuilder;
 use super::{Answer, Refused, query};
 use crate::account::Account;
 use crate::device::Device;
+use crate::device_list;
 use crate::journal::Batch;
 use crate::ledger::rfc3339;
 use crate::offline::Phase;
@@ -107,7 +108,10 @@ pub(super) async fn replace(
     request: HttpRequest,
 ) -> Answer {
     let (_, devices) = subject(&world, &phone, &request)?;
-    Ok(hang_up(&devices, Some(&stream_error(None, Some("replaced")))))
+    Ok(hang_up(
+        &devices,
+        Some(&stream_error(None, Some("replaced"))),
+    ))
 }
 
 /// The phone removes its devices.
@@ -124,6 +128,7 @@ pub(super) async fn logout(
     }
     let position = world.journal.commit(batch);
     world.journal.durable(position).await;
+    device_list::announce(&account).map_err(Refused::conflict)?;
     let removed = stream_error(Some("401"), Some("device_removed"));
     Ok(hang_up(&devices, Some(&removed)))
 }

@@ -132,19 +132,24 @@ pub(super) async fn send(world: web::Data<World>, body: web::Bytes) -> Answer {
     let spacing = request.spacing()?;
     let content = Arc::new(request.content()?);
     let to = phone_number(&request.to).map_err(Refused::bad_request)?;
-    let account = world.find(&to).filter(|account| !account.devices().is_empty());
+    let account = world
+        .find(&to)
+        .filter(|account| !account.devices().is_empty());
     let account = account.ok_or_else(|| Refused::not_found(format!("{to} is not paired")))?;
     let contacts = request.contacts(&world)?;
-    if contacts.iter().any(|contact| contact.phone == account.phone) {
-        return Err(Refused::bad_request("from is the account itself: use from_me"));
+    if contacts
+        .iter()
+        .any(|contact| contact.phone == account.phone)
+    {
+        return Err(Refused::bad_request(
+            "from is the account itself: use from_me",
+        ));
     }
     let group = request.group.as_deref().map(|name| {
         let mut members = vec![account.phone.as_str()];
         members.extend(contacts.iter().map(|contact| contact.phone.as_str()));
         let mut batch = Batch::default();
-        let id = world
-            .groups
-            .ensure(name, &members, unix_time(), &mut batch);
+        let id = world.groups.ensure(name, &members, unix_time(), &mut batch);
         world.journal.commit(batch);
         id
     });
@@ -230,7 +235,9 @@ pub(super) async fn list(world: web::Data<World>, request: HttpRequest) -> Answe
         tokio::task::yield_now().await;
     }
     body.push(b']');
-    Ok(HttpResponse::Ok().content_type("application/json").body(body))
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .body(body))
 }
 
 /// The message is encrypted anew for every device that hasn't acknowledged it, and sent under

@@ -92,8 +92,12 @@ fn digest(state: &State) -> Reply {
     let profile = &state.profile;
     let signed = &profile.signed_prekey;
     let publics: Vec<&[u8]> = state.prekeys().map(|key| &key.public[..]).collect();
-    let hash =
-        compute_key_bundle_digest(&profile.identity, &signed.public, &signed.signature, &publics);
+    let hash = compute_key_bundle_digest(
+        &profile.identity,
+        &signed.public,
+        &signed.signature,
+        &publics,
+    );
     let ids = state.prekeys().map(|key| leaf("id", three_bytes(key.id)));
     let children = [
         leaf("registration", profile.registration_id.to_be_bytes()),
@@ -110,7 +114,9 @@ fn hand_out(member: &Member, key: &NodeRef<'_>) -> Result<Reply> {
     let mut batch = Batch::default();
     let mut users = Vec::new();
     for user in key.get_children_by_tag("user") {
-        let Some(jid) = jid(user, "jid") else { continue };
+        let Some(jid) = jid(user, "jid") else {
+            continue;
+        };
         let node = NodeBuilder::new("user").attr("jid", jid.clone());
         users.push(match bundle(member, &jid, &mut batch)? {
             Some(children) => node.attr("t", unix_time()).children(children).build(),

@@ -1,21 +1,15 @@
 //! `usync`: who has which devices, which LID, and whether a number is on WhatsApp (all are).
 
 use anyhow::{Context as _, Result};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use sha2::{Digest as _, Sha256};
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Node, NodeRef};
-use waproto::buffa::Message as _;
-use waproto::whatsapp::{ADVKeyIndexList, ADVSignedKeyIndexList};
 
 use super::Reply;
 use crate::account::Account;
+use crate::device_list;
 use crate::session::Member;
 use crate::stanza::{empty, jid, text};
-use crate::world::{phone_number, unix_time};
-
-const KEY_INDEX_SIGNATURE: [u8; 2] = [6, 2];
+use crate::world::phone_number;
 
 pub(super) fn answer(member: &Member, node: &NodeRef<'_>) -> Result<Reply> {
     let question = node.get_optional_child("usync").context("no <usync>")?;
@@ -28,7 +22,10 @@ pub(super) fn answer(member: &Member, node: &NodeRef<'_>) -> Result<Reply> {
         .collect();
     let mut users = Vec::new();
     let asked = question.get_optional_child("list");
-    for user in asked.iter().flat_map(|list| list.get_children_by_tag("user")) {
+    for user in asked
+        .iter()
+        .flat_map(|list| list.get_children_by_tag("user"))
+    {
         users.push(answer_for(member, user, &wanted)?);
     }
     let mut usync = NodeBuilder::new("usync");
@@ -100,48 +97,20 @@ fn answer_for(member: &Member, user: &NodeRef<'_>, wanted: &[&str]) -> Result<No
         .build())
 }
 
-/// The phone and what is linked to it, with the list of valid keys signed by the phone.
+/// The phone and what is linked to it.
 fn devices(account: &Account) -> Result<Node> {
-    let ids: Vec<u16> = account.devices().iter().map(|device| device.id).collect();
+    let linked = device_list::linked(account);
     let mut list = vec![NodeBuilder::new("device").attr("id", 0).build()];
-    list.extend(ids.iter().map(|id| {
+    list.extend(linked.iter().map(|id| {
         NodeBuilder::new("device")
             .attr("id", *id)
             .attr("key-index", *id)
             .build()
     }));
-    let hash = Sha256::digest(format!("{} {ids:?}", account.phone));
-    let hash = format!("2:{}", BASE64_STANDARD.encode(&hash[..6]));
-    let now = unix_time();
-    let details = ADVKeyIndexList {
-        raw_id: Some(account.keys.registration_id),
-        timestamp: Some(now.unsigned_abs()),
-        current_index: Some(u32::from(ids.last().copied().unwrap_or(0))),
-        valid_indexes: std::iter::once(0)
-            .chain(ids.iter().map(|id| u32::from(*id)))
-            .collect(),
-        ..Default::default()
-    }
-    .encode_to_vec();
-    let key = account.keys.identity()?;
-    let mut subject = KEY_INDEX_SIGNATURE.to_vec();
-    subject.extend_from_slice(&details);
-    let signature = key.calculate_signature(&subject, &mut rand::rng())?;
-    let signed = ADVSignedKeyIndexList {
-        details: Some(details),
-        account_signature: Some(signature.to_vec()),
-        account_signature_key: Some(key.public_key.public_key_bytes().to_vec()),
-    };
-    Ok(NodeBuilder::new("devices")
-        .children([
-            NodeBuilder::new("device-list")
-                .attr("hash", hash)
-                .children(list)
-                .build(),
-            NodeBuilder::new("key-index-list")
-                .attr("ts", now)
-                .bytes(signed.encode_to_vec())
-                .build(),
-        ])
-        .build())
+    let list = NodeBuilder::new("device-list")
+        .attr("hash", device_list::hash(account, &linked))
+        .children(list)
+        .build();
+    let keys = device_list::key_index_list(account, &linked)?;
+    Ok(NodeBuilder::new("devices").children([list, keys]).build())
 }

@@ -16,7 +16,9 @@ async fn a_client_that_logs_out_is_no_device_any_more() {
     })
     .await;
     let request = json!({"to": number, "from": CONTACT, "text": "anyone?"});
-    let (status, answer) = control.try_post("/admin/messages", request.to_string()).await;
+    let (status, answer) = control
+        .try_post("/admin/messages", request.to_string())
+        .await;
     assert_eq!(status, 404, "{answer}");
     let mut again = phone.restart(&control.address).await;
     again.logged_out().await;
@@ -30,7 +32,9 @@ async fn a_device_that_the_phone_removes_is_logged_out() {
     let control = Control::of(&simulator);
     let mut phone = Phone::start(&control.address).await;
     let number = phone.link(&control, None).await;
-    control.post(&format!("/admin/accounts/{number}/logout"), "").await;
+    control
+        .post(&format!("/admin/accounts/{number}/logout"), "")
+        .await;
     phone.logged_out().await;
     let mut again = phone.restart(&control.address).await;
     again.logged_out().await;
@@ -51,7 +55,9 @@ async fn a_second_login_of_a_device_replaces_the_first() {
     let mut twin = phone.twin(&control.address).await;
     phone.replaced().await;
     twin.connected(1).await;
-    control.post(&format!("/admin/accounts/{number}/replace"), "").await;
+    control
+        .post(&format!("/admin/accounts/{number}/replace"), "")
+        .await;
     twin.replaced().await;
     twin.stop().await;
     phone.stop().await;
@@ -71,7 +77,9 @@ async fn a_client_that_was_disconnected_comes_back_by_itself() {
         .await;
     assert_eq!(answer["connections_ended"], 1);
     phone.connected(before + 1).await;
-    control.send(json!({"to": number, "from": CONTACT, "text": "back"})).await;
+    control
+        .send(json!({"to": number, "from": CONTACT, "text": "back"}))
+        .await;
     phone.receives(1).await;
     phone.stop().await;
     simulator.stop().await;
@@ -83,7 +91,9 @@ async fn a_banned_account_is_hung_up_on_and_cannot_log_in() {
     let control = Control::of(&simulator);
     let mut phone = Phone::start(&control.address).await;
     let number = phone.link(&control, None).await;
-    control.post(&format!("/admin/accounts/{number}/ban"), "").await;
+    control
+        .post(&format!("/admin/accounts/{number}/ban"), "")
+        .await;
     phone.logged_out().await;
     let mut again = phone.restart(&control.address).await;
     again.logged_out().await;
@@ -99,15 +109,27 @@ async fn refused_connections_are_tried_again_until_they_are_accepted() {
     let number = phone.link(&control, None).await;
     control.live(&number, 1).await;
     let before = phone.times_connected();
-    control.post("/admin/faults", json!({"refuse_connections": true}).to_string()).await;
-    control.post(&format!("/admin/accounts/{number}/disconnect"), "").await;
+    control
+        .post(
+            "/admin/faults",
+            json!({"refuse_connections": true}).to_string(),
+        )
+        .await;
+    control
+        .post(&format!("/admin/accounts/{number}/disconnect"), "")
+        .await;
     eventually("a refusal", || async {
         let stats = control.get("/admin/stats").await;
         (stats["connections_refused"].as_u64() > Some(0)).then_some(())
     })
     .await;
     assert_eq!(phone.times_connected(), before);
-    control.post("/admin/faults", json!({"refuse_connections": false}).to_string()).await;
+    control
+        .post(
+            "/admin/faults",
+            json!({"refuse_connections": false}).to_string(),
+        )
+        .await;
     phone.connected(before + 1).await;
     phone.stop().await;
     simulator.stop().await;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::Value;
 use simulator::{Config, Simulator};
+use tracing_subscriber::EnvFilter;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 use whatsapp_rust::types::events::Event;
@@ -58,6 +59,11 @@ impl Control {
     }
 
     pub(crate) fn at(address: &str) -> Self {
+        // `RUST_LOG=debug` shows what both sides say.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         // Plain http only, but reqwest wants a provider all the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
@@ -69,7 +75,10 @@ impl Control {
     pub(crate) async fn try_post(&self, path: &str, body: impl Into<String>) -> (u16, Value) {
         let url = format!("http://{}{path}", self.address);
         let answer = self.http.post(url).body(body.into()).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+        (
+            answer.status().as_u16(),
+            answer.json().await.unwrap_or_default(),
+        )
     }
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<String>) -> Value {
@@ -89,14 +98,19 @@ impl Control {
     pub(crate) async fn send(&self, request: Value) -> Vec<String> {
         let answer = self.post("/admin/messages", request.to_string()).await;
         let ids = answer["ids"].as_array().unwrap();
-        ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+        ids.iter()
+            .map(|id| id.as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// A message as the ledger has it.
     pub(crate) async fn message(&self, id: &str) -> Value {
         let all = self.get("/admin/messages").await;
         let all = all.as_array().unwrap();
-        all.iter().find(|message| message["id"] == id).unwrap().clone()
+        all.iter()
+            .find(|message| message["id"] == id)
+            .unwrap()
+            .clone()
     }
 
     pub(crate) async fn acked(&self, id: &str) -> Value {
@@ -161,7 +175,9 @@ struct Hook {
 impl InboundDurabilityHook for Hook {
     async fn on_messages(&self, _client: Arc<Client>, batch: &[InboundMessage]) -> Result<()> {
         let mut seen = self.seen.lock().unwrap();
-        let batch = batch.iter().filter(|m| !m.message.protocol_message.is_set());
+        let batch = batch
+            .iter()
+            .filter(|m| !m.message.protocol_message.is_set());
         seen.received.extend(batch.map(|m| Received {
             info: m.info.clone(),
             message: m.message.clone(),
@@ -219,7 +235,10 @@ impl Phone {
     }
 
     pub(crate) async fn qr(&self) -> String {
-        eventually("a QR code", || async { self.seen.lock().unwrap().qr.last().cloned() }).await
+        eventually("a QR code", || async {
+            self.seen.lock().unwrap().qr.last().cloned()
+        })
+        .await
     }
 
     /// Waits for that many `Connected` in all.
@@ -249,7 +268,10 @@ impl Phone {
     pub(crate) async fn cannot_read(&self, id: &str) {
         eventually("an undecryptable message", || async {
             let seen = self.seen.lock().unwrap();
-            seen.undecryptable.iter().any(|known| known == id).then_some(())
+            seen.undecryptable
+                .iter()
+                .any(|known| known == id)
+                .then_some(())
         })
         .await;
     }
@@ -304,7 +326,8 @@ fn note(seen: &mut Seen, event: &Event) {
             seen.undecryptable.push(message.info.id.to_string());
         }
         Event::Receipt(receipt) => {
-            seen.receipts.extend(receipt.message_ids.iter().map(ToString::to_string));
+            seen.receipts
+                .extend(receipt.message_ids.iter().map(ToString::to_string));
         }
         _ => {}
     }

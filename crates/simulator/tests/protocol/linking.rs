@@ -45,7 +45,9 @@ async fn clients_of_one_push_name_share_an_account_and_others_get_their_own() {
 async fn a_code_that_nobody_shows_or_that_was_scanned_is_refused() {
     let simulator = simulator(None).await;
     let control = Control::of(&simulator);
-    let (status, answer) = control.try_post("/admin/mock-phone/scan-qr", "nonsense").await;
+    let (status, answer) = control
+        .try_post("/admin/mock-phone/scan-qr", "nonsense")
+        .await;
     assert_eq!(status, 409, "{answer}");
     assert!(answer["error"].as_str().unwrap().contains("QR code"));
 

@@ -1,5 +1,6 @@
 //! The unmodified upstream client against the simulator, over real sockets.
 #![recursion_limit = "512"]
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod control;
 mod endings;

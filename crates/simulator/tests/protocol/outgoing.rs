@@ -42,7 +42,9 @@ async fn a_text_to_a_contact_is_decrypted_by_its_phone_and_receipted() {
         assert_eq!(last["to"], CONTACT);
         assert_eq!(last["text"], format!("out {turn}"));
         // The contact answers in the same chat.
-        control.send(json!({"to": number, "from": CONTACT, "text": "in"})).await;
+        control
+            .send(json!({"to": number, "from": CONTACT, "text": "in"}))
+            .await;
         phone.receives(turn + 1).await;
     }
     let of_other = control.get("/admin/outbox?from=5511777777777").await;
@@ -64,12 +66,19 @@ async fn a_text_to_a_group_is_read_by_its_members() {
     let group: Jid = answer["group"].as_str().unwrap().parse().unwrap();
     for turn in 0..2 {
         let message = text(&format!("to all {turn}"));
-        let sent = phone.client.send_message(group.clone(), message).await.unwrap();
+        let sent = phone
+            .client
+            .send_message(group.clone(), message)
+            .await
+            .unwrap();
         phone.receipt_for(&sent.message_id).await;
         let all = outbox(&control, turn + 1).await;
         let last = all.last().unwrap();
         assert_eq!(last["text"], format!("to all {turn}"));
-        assert_eq!(format!("{}@g.us", last["group"].as_str().unwrap()), group.to_string());
+        assert_eq!(
+            format!("{}@g.us", last["group"].as_str().unwrap()),
+            group.to_string()
+        );
     }
     let stats = control.get("/admin/stats").await;
     assert_eq!(stats["outbox_undecryptable"], 0);
@@ -90,7 +99,11 @@ async fn two_linked_accounts_write_to_each_other() {
     control.live(&bia_number, 2).await;
 
     let to_bia = Jid::pn(bia_number.as_str());
-    let sent = ana.client.send_message(to_bia, text("hello bia")).await.unwrap();
+    let sent = ana
+        .client
+        .send_message(to_bia, text("hello bia"))
+        .await
+        .unwrap();
     for phone in [&bia, &bias_other] {
         let received = phone.receives(1).await;
         assert_eq!(received[0].message.text_content(), Some("hello bia"));
@@ -98,8 +111,14 @@ async fn two_linked_accounts_write_to_each_other() {
         assert_eq!(received[0].info.id, sent.message_id);
     }
     let to_ana = Jid::pn(ana_number.as_str());
-    bia.client.send_message(to_ana, text("hello ana")).await.unwrap();
-    assert_eq!(ana.receives(1).await[0].message.text_content(), Some("hello ana"));
+    bia.client
+        .send_message(to_ana, text("hello ana"))
+        .await
+        .unwrap();
+    assert_eq!(
+        ana.receives(1).await[0].message.text_content(),
+        Some("hello ana")
+    );
     // Bia's other device gets the copy of what she wrote.
     let copies = bias_other.receives(2).await;
     assert!(copies[1].info.source.is_from_me);

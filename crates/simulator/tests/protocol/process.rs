@@ -22,7 +22,10 @@ fn command(listen: &str, state: Option<&Path>) -> Command {
 
 /// Starts the binary and waits until it answers.
 async fn start(address: &str, state: Option<&Path>) -> Child {
-    let child = command(address, state).stderr(Stdio::null()).spawn().unwrap();
+    let child = command(address, state)
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
     eventually("the port", || async {
         tokio::net::TcpStream::connect(address).await.ok()
     })
@@ -93,5 +96,8 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains(&format!("cannot listen on {address}")), "{text}");
+    assert!(
+        text.contains(&format!("cannot listen on {address}")),
+        "{text}"
+    );
 }

@@ -12,12 +12,18 @@ async fn a_restart_keeps_keys_accounts_ratchets_and_what_was_not_acknowledged() 
     let control = Control::of(&first);
     let mut phone = Phone::start(&address).await;
     let number = phone.link(&control, None).await;
-    control.send(json!({"to": number, "from": CONTACT, "text": "direct"})).await;
+    control
+        .send(json!({"to": number, "from": CONTACT, "text": "direct"}))
+        .await;
     let group = json!({"to": number, "from": CONTACT, "group": "team", "text": "group"});
     control.send(group.clone()).await;
     phone.receives(2).await;
-    control.post("/admin/faults", json!({"drop_acks": true}).to_string()).await;
-    let unacked = control.send(json!({"to": number, "from": CONTACT, "text": "unacked"})).await;
+    control
+        .post("/admin/faults", json!({"drop_acks": true}).to_string())
+        .await;
+    let unacked = control
+        .send(json!({"to": number, "from": CONTACT, "text": "unacked"}))
+        .await;
     phone.receives(3).await;
     let connected = phone.times_connected();
     first.stop().await;
@@ -27,7 +33,9 @@ async fn a_restart_keeps_keys_accounts_ratchets_and_what_was_not_acknowledged() 
     phone.connected(connected + 1).await;
     let message = control.acked(&unacked[0]).await;
     assert_eq!(message["deliveries"], 2);
-    control.send(json!({"to": number, "from": CONTACT, "text": "direct"})).await;
+    control
+        .send(json!({"to": number, "from": CONTACT, "text": "direct"}))
+        .await;
     control.send(group).await;
     let received = phone.receives(5).await;
     assert_eq!(received.len(), 5);
