@@ -1,5 +1,7 @@
 //! The dispatcher against a real PostgreSQL, a real Redis, and receivers that misbehave.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+
 mod deliveries;
 mod failures;
 mod isolation;
