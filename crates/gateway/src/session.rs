@@ -15,7 +15,7 @@ use domain::connection::{Connection, Status};
 use domain::keyring::Keyring;
 use runtime::postgres::Pool;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::ending::Ending;
@@ -32,6 +32,8 @@ use crate::valve::Valve;
 /// How long a session that was connected when its gateway ended may take to be so again before its row says
 /// that it is not.
 const RESTORE: Duration = Duration::from_secs(10);
+/// What the row of a session that failed may take to be told.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What all sessions share.
 #[derive(Clone)]
@@ -91,27 +93,45 @@ impl Session {
     /// Lives until the goal is reached or the session was ended. An error: it should be started again.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         let abandoned = self.shared.abandoned.clone();
-        tokio::select! {
+        let mut handed_over = self.goal.clone();
+        let result = tokio::select! {
             biased;
-            () = abandoned.cancelled() => Ok(()),
-            result = self.live() => result,
+            () = abandoned.cancelled() => return Ok(()),
+            result = self.live(&mut handed_over) => result,
+        };
+        if result.is_err() && *self.goal.borrow() != Goal::HandedOver {
+            let told = self
+                .row
+                .change(Status::Reconnecting, Some("session_failed"));
+            // It failed for one reason already; a second one adds nothing.
+            let _ = timeout(LAST_WORDS, told).await;
         }
+        result
     }
 
-    async fn live(&mut self) -> anyhow::Result<()> {
+    async fn live(&mut self, handed_over: &mut watch::Receiver<Goal>) -> anyhow::Result<()> {
         let wanted = Ending::wanted(*self.goal.borrow());
         if let Some(ending) = wanted.filter(|ending| !ending.unlinks()) {
-            return ending.settle(&self.row, &self.connection, true).await;
+            return ending.settle(&self.row, true).await;
         }
-        let mut link = Link::open(&self.shared, &self.connection, &self.owner).await?;
-        let ending = self.follow(&mut link).await?;
-        tracing::info!(connection_id = %self.owner.connection_id, ?ending, "a session ends");
-        let unlinked = match ending.unlinks() {
-            true => link.unlink().await,
-            false => true,
+        let mut link = tokio::select! {
+            link = Link::open(&self.shared, &self.connection, &self.owner) => link?,
+            _ = handed_over.wait_for(|goal| *goal == Goal::HandedOver) => return Ok(()),
         };
+        let mut ending = self.follow(&mut link).await?;
+        tracing::info!(connection_id = %self.owner.connection_id, ?ending, "a session ends");
+        let mut unlinked = true;
+        if ending.unlinks() {
+            tokio::select! {
+                asked = link.unlink() => unlinked = asked,
+                // The next gateway finds the same row, or the same device, and goes on.
+                _ = handed_over.wait_for(|goal| *goal == Goal::HandedOver) => {
+                    ending = Ending::HandedOver;
+                }
+            }
+        }
         link.close().await;
-        ending.settle(&self.row, &self.connection, unlinked).await
+        ending.settle(&self.row, unlinked).await
     }
 
     /// Passes on what happens until something ends the session.
@@ -138,7 +158,9 @@ impl Session {
                     None => anyhow::bail!("the client ended and did not say why"),
                 },
                 () = sleep_until(restored_by), if self.row.claims_connected() => {
-                    self.row.change(Status::Reconnecting, None).await?;
+                    self.row
+                        .change(Status::Reconnecting, Some("connection_lost"))
+                        .await?;
                 }
             }
         }

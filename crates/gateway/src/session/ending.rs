@@ -1,6 +1,6 @@
 //! How sessions end, and what their rows and keys are left with.
 
-use domain::connection::{Connection, Desired, Status};
+use domain::connection::{Desired, Status};
 
 use super::Goal;
 use super::row::Row;
@@ -39,22 +39,14 @@ impl Ending {
     }
 
     /// Leaves the row, and the keys, as the ending asks. `unlinked`: WhatsApp knows of it, where it should.
-    pub(super) async fn settle(
-        self,
-        row: &Row,
-        connection: &Connection,
-        unlinked: bool,
-    ) -> anyhow::Result<()> {
-        let unconfirmed = (!unlinked).then_some("unlink_unconfirmed");
+    pub(super) async fn settle(self, row: &Row, unlinked: bool) -> anyhow::Result<()> {
         match self {
             Self::HandedOver => Ok(()),
             Self::Wanted(Desired::LoggedOut) => {
+                let unconfirmed = (!unlinked).then_some("unlink_unconfirmed");
                 row.delete_keys().await?;
                 row.fulfil(Desired::LoggedOut, unconfirmed).await?;
-                match connection.deleted_at {
-                    Some(_) => row.remove().await,
-                    None => Ok(()),
-                }
+                row.remove_if_deleted().await
             }
             Self::Wanted(desired) => row.fulfil(desired, None).await,
             Self::Outside { status, reason } => {

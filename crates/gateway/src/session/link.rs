@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use domain::connection::Connection;
+use domain::failure::{Failure, classify};
+use runtime::postgres::Pool;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 use whatsapp_rust::Client;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
@@ -19,6 +22,7 @@ use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
 use super::Shared;
 use super::signals::{Signal, Signals};
 use crate::hook::{Hook, is_owners};
+use crate::lock::Backoff;
 use crate::store::{self, Shelf, Store};
 use crate::translate::Owner;
 use crate::valve::Valved;
@@ -59,10 +63,7 @@ impl Link {
             ended: ended.clone(),
             calls: calls.clone(),
         };
-        let device_id = {
-            let mut conn = shared.pool.get().await?;
-            store::find_or_create_device(&mut conn, connection.id).await?
-        };
+        let device_id = device(&shared.pool, connection.id).await?;
         let shelf = Shelf {
             pool: shared.pool.clone(),
             keyring: Arc::clone(&shared.keyring),
@@ -140,6 +141,20 @@ impl Link {
         if timeout(CLOSE, self.handle.shutdown()).await.is_err() {
             tracing::warn!("a client did not end in good order within {CLOSE:?}");
         }
+    }
+}
+
+/// The connection's device, once PostgreSQL is there.
+async fn device(pool: &Pool, connection_id: Uuid) -> anyhow::Result<i32> {
+    let mut backoff = Backoff::default();
+    loop {
+        if let Ok(mut conn) = pool.get().await {
+            match store::find_or_create_device(&mut conn, connection_id).await {
+                Err(error) if classify(&error) == Failure::Transient => {}
+                found => return Ok(found?),
+            }
+        }
+        backoff.pause().await;
     }
 }
 

@@ -90,7 +90,8 @@ impl Row {
         self.write(Change::DeleteKeys).await
     }
 
-    pub(super) async fn remove(&self) -> anyhow::Result<()> {
+    /// Removes the row where the client has deleted the connection.
+    pub(super) async fn remove_if_deleted(&self) -> anyhow::Result<()> {
         self.write(Change::Remove).await
     }
 

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
 #![recursion_limit = "512"]
 
+mod durability;
 mod messages;
 mod rig;
 mod sessions;
 mod store;
+mod turns;

@@ -89,11 +89,6 @@ impl Holder {
         self.shutdown.soft().cancel();
         self.task.await.unwrap().unwrap();
     }
-
-    /// Ends it where it is, as far as that can be done to a part of a process.
-    pub(crate) fn abandon(self) {
-        self.task.abort();
-    }
 }
 
 impl Rig {
@@ -216,6 +211,14 @@ impl Rig {
             }
         })
         .await
+    }
+
+    pub(crate) async fn wait_until_gone(&self, id: Uuid) {
+        eventually(LIMIT, async || {
+            let found = Connection::find(&mut self.conn().await, id).await;
+            found.unwrap().is_none()
+        })
+        .await;
     }
 
     pub(crate) async fn desire(&self, connection: &Connection, desired: Desired) {

@@ -102,6 +102,19 @@ async fn a_log_out_unlinks_the_device_and_deletes_its_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_connection_is_unlinked_and_goes() {
+    let rig = Rig::start().await;
+    let gateway = rig.gateway();
+    let linked = rig.link(NUMBER).await;
+    Connection::delete(&mut rig.conn().await, rig.client_id, linked.id)
+        .await
+        .unwrap();
+    rig.wait_until_gone(linked.id).await;
+    assert!(rig.accounts().await.is_empty());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_connection_is_unlinked_even_when_its_session_was_not_running() {
     let rig = Rig::start().await;
     let gateway = rig.gateway();
@@ -112,11 +125,7 @@ async fn a_deleted_connection_is_unlinked_even_when_its_session_was_not_running(
     Connection::delete(&mut rig.conn().await, rig.client_id, linked.id)
         .await
         .unwrap();
-    eventually(LIMIT, async || {
-        let row = Connection::find(&mut rig.conn().await, linked.id).await;
-        row.unwrap().is_none()
-    })
-    .await;
+    rig.wait_until_gone(linked.id).await;
     assert!(rig.accounts().await.is_empty());
     assert_eq!(rig.count("protocol_devices").await, 0);
     gateway.stop().await;
