@@ -2,14 +2,18 @@
 //! receiver that misbehaves on demand. Everything panics when it can't do its job: in a test,
 //! that is the answer.
 
+pub mod cases;
 pub mod database;
 pub mod eventually;
+mod freeze;
+pub mod panics;
 pub mod port;
 pub mod process;
 pub mod receiver;
 pub mod redis;
 pub mod servers;
 pub mod shared;
+pub mod system;
 
 pub use database::Database;
 pub use eventually::eventually;

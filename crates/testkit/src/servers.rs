@@ -1,8 +1,10 @@
 //! A PostgreSQL and a Redis of one test's own, to be stopped, crashed and frozen at will. What is
 //! committed survives every crash of PostgreSQL, as in production, though not one of the machine:
 //! only fsync is off, which no test can tell but by its speed. Redis forgets all when it stops.
+//! The durable pair has fsync and Redis's append-only file as well.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::{fs, thread};
 
 use diesel_async::SimpleAsyncConnection;
@@ -12,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::shared::{Addresses, Script};
-use crate::{Database, free_port};
+use crate::{Database, freeze};
 
 /// One of the pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,8 @@ impl Server {
 pub struct Servers {
     script: Script,
     addresses: Addresses,
-    _run_dir: TempDir,
+    /// Unless the folder was given.
+    _run_dir: Option<TempDir>,
 }
 
 impl Servers {
@@ -51,19 +54,35 @@ impl Servers {
 
     /// Starts one, for a test that has no use for the other.
     pub async fn start_only(server: Server) -> Self {
-        // PostgreSQL may run as another user than the test, who has to get in.
-        let run_dir = tempfile::Builder::new()
-            .prefix("recado-servers-")
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir()
-            .expect("a temporary folder");
-        let script = Script {
-            run_dir: run_dir.path().to_owned(),
-            postgres_port: free_port(),
-            redis_port: free_port(),
-            durable: false,
-        };
-        script.command(&format!("start-{}", server.name())).await;
+        let run_dir = temporary_folder();
+        let script = Script::new(run_dir.path(), false);
+        let command = format!("start-{}", server.name());
+        Self::by(script, &command, Some(run_dir)).await
+    }
+
+    /// Starts both with all that makes them durable, as in production.
+    pub async fn start_durable() -> Self {
+        let run_dir = temporary_folder();
+        let script = Script::new(run_dir.path(), true);
+        Self::by(script, "up", Some(run_dir)).await
+    }
+
+    /// Like [`Servers::start_durable`], in a folder that others know; what servers left there that
+    /// could not be stopped in order is deleted first. What is installed and started is shown.
+    pub async fn start_durable_in(run_dir: &Path) -> Self {
+        let mut script = Script::new(run_dir, true);
+        script.shown = true;
+        script.command("reset").await;
+        Self::by(script, "up", None).await
+    }
+
+    /// Ends the servers of a folder and deletes their data, if there are any.
+    pub async fn end_in(run_dir: &Path) {
+        Script::new(run_dir, true).command("reset").await;
+    }
+
+    async fn by(script: Script, command: &str, run_dir: Option<TempDir>) -> Self {
+        script.command(command).await;
         let addresses = script
             .addresses()
             .unwrap_or_else(|error| panic!("{error:#}"));
@@ -119,16 +138,17 @@ impl Servers {
     /// Makes a server hang: it holds its connections and takes new ones, and answers nothing,
     /// until [`Servers::thaw`]. (Of PostgreSQL only the postmaster hangs: those who are connected
     /// are served on.)
-    pub fn freeze(&self, server: Server) {
-        kill_process(self.pid(server), Signal::STOP).expect("the server runs");
+    pub async fn freeze(&self, server: Server) {
+        freeze::freeze(self.pid(server)).await;
     }
 
     /// Lets a frozen server go on.
     pub fn thaw(&self, server: Server) {
-        kill_process(self.pid(server), Signal::CONT).expect("the server runs");
+        freeze::thaw(self.pid(server));
     }
 
-    fn pid(&self, server: Server) -> Pid {
+    /// The server's process: of PostgreSQL the postmaster.
+    pub fn pid(&self, server: Server) -> Pid {
         self.find_pid(server)
             .unwrap_or_else(|| panic!("{} does not run", server.name()))
     }
@@ -154,6 +174,15 @@ impl Drop for Servers {
             assert!(thread::panicking(), "the private servers did not stop");
         }
     }
+}
+
+/// PostgreSQL may run as another user than the test, who has to get in.
+fn temporary_folder() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("recado-servers-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .expect("a temporary folder")
 }
 
 async fn commit_synchronously(admin_url: &str) {

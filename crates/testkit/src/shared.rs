@@ -6,9 +6,11 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
+
+use crate::free_port;
 
 /// Where a pair of servers answers.
 #[derive(Debug, Clone)]
@@ -47,6 +49,7 @@ fn find() -> anyhow::Result<Addresses> {
         postgres_port: port("RECADO_TEST_POSTGRES_PORT", 55433)?,
         redis_port: port("RECADO_TEST_REDIS_PORT", 56380)?,
         durable: false,
+        shown: false,
     };
     fs::create_dir_all(&script.run_dir)?;
     // Tests are processes of their own and start at the same moment.
@@ -73,9 +76,22 @@ pub(crate) struct Script {
     pub(crate) postgres_port: u16,
     pub(crate) redis_port: u16,
     pub(crate) durable: bool,
+    /// Whether what it says as it works, such as what it installs, goes to stderr at once.
+    pub(crate) shown: bool,
 }
 
 impl Script {
+    /// For a pair on free ports.
+    pub(crate) fn new(run_dir: &Path, durable: bool) -> Self {
+        Self {
+            run_dir: run_dir.to_owned(),
+            postgres_port: free_port(),
+            redis_port: free_port(),
+            durable,
+            shown: false,
+        }
+    }
+
     /// Runs a command of the script and returns what it prints.
     pub(crate) fn run(&self, command: &str) -> anyhow::Result<String> {
         let output = Command::new(workspace().join("deploy/local/servers"))
@@ -84,6 +100,11 @@ impl Script {
             .env("RECADO_POSTGRES_PORT", self.postgres_port.to_string())
             .env("RECADO_REDIS_PORT", self.redis_port.to_string())
             .env("RECADO_DURABLE", if self.durable { "1" } else { "0" })
+            .stderr(if self.shown {
+                Stdio::inherit()
+            } else {
+                Stdio::piped()
+            })
             .output()
             .context("deploy/local/servers")?;
         ensure!(

@@ -1,0 +1,207 @@
+//! From the simulator's send to the first byte at the receiver, by the clock that both share.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use chrono::{DateTime, Utc};
+use futures_util::future::try_join_all;
+use testkit::eventually;
+use testkit::system::phones::Letter;
+use testkit::system::{Account, Settings, System};
+use tokio::time::sleep;
+
+use crate::machine::Usage;
+
+/// Before the first round, so that pools are open and caches warm.
+const WARM_UP: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(60);
+const CONTACTS: usize = 5;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) accounts: usize,
+    pub(crate) per_second: usize,
+    pub(crate) seconds: usize,
+}
+
+/// Milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Round {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// Measures so many rounds on one system.
+pub(crate) async fn rounds(load: &Load, rounds: usize) -> anyhow::Result<Vec<Round>> {
+    ensure!(rounds > 0, "no round is no measurement");
+    let system = System::start(Settings::default()).await?;
+    let accounts = system.open_many(load.accounts).await?;
+    let Load {
+        accounts: count,
+        per_second,
+        seconds,
+    } = load;
+    println!("{per_second} messages/s over {count} accounts for {seconds} s, {rounds} rounds");
+    send(&system, &accounts, load, WARM_UP.as_secs() as usize).await?;
+    let mut all = Vec::new();
+    for number in 1..=rounds {
+        let before = Usage::now(&system.processes());
+        let ids = send(&system, &accounts, load, load.seconds).await?;
+        let after = Usage::now(&system.processes());
+        let stages = Stages::of(&system, &ids).await?;
+        let round = Round {
+            p50: percentile(&stages.whole, 0.50),
+            p99: percentile(&stages.whole, 0.99),
+        };
+        println!(
+            "round {number}: {} messages, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+            ids.len(),
+            round.p50,
+            round.p99,
+            percentile(&stages.whole, 1.0)
+        );
+        println!(
+            "  to the begin of the commit: p50 {:.2}, p99 {:.2} ms; from there: p50 {:.2}, p99 {:.2} ms",
+            percentile(&stages.to_commit, 0.50),
+            percentile(&stages.to_commit, 0.99),
+            percentile(&stages.from_commit, 0.50),
+            percentile(&stages.from_commit, 0.99),
+        );
+        println!("  processors busy: {}", before.until(&after));
+        all.push(round);
+    }
+    system.stop().await?;
+    Ok(all)
+}
+
+/// Lets people write at that rate, and waits until all has arrived. Returns the messages' ids.
+async fn send(
+    system: &System,
+    accounts: &[Account],
+    load: &Load,
+    seconds: usize,
+) -> anyhow::Result<Vec<String>> {
+    let contacts: Vec<_> = (0..CONTACTS).map(|n| format!("4930{n:07}")).collect();
+    let rate = load.per_second as f64 / accounts.len() as f64;
+    // One account after the other, so that they don't all send at the same moment.
+    let turn = Duration::from_secs_f64(1.0 / load.per_second as f64);
+    let before = arrived(system).await?;
+    let calls = accounts.iter().zip(0u32..).map(|(account, number)| {
+        let letter = Letter {
+            to: &account.phone,
+            from: &contacts,
+            text: "Bom dia! Vocês abrem hoje? Queria encomendar um bolo para sábado.",
+            group: None,
+            name: None,
+            count: load.per_second * seconds / accounts.len(),
+            rate: Some(rate),
+        };
+        async move {
+            sleep(turn * number).await;
+            system.phones.write(&letter).await
+        }
+    });
+    let ids = try_join_all(calls).await?.concat();
+    let limit = PATIENCE + Duration::from_secs(seconds as u64);
+    // The look itself costs the receiver something: seldom.
+    sleep(Duration::from_secs(seconds as u64)).await;
+    eventually(limit, async || match arrived(system).await {
+        Ok(now) if now >= before + ids.len() as u64 => Ok(()),
+        Ok(now) => Err(format!(
+            "{} of {} messages arrived",
+            now - before,
+            ids.len()
+        )),
+        Err(error) => Err(format!("{error:#}")),
+    })
+    .await;
+    Ok(ids)
+}
+
+/// How many requests the receiver has seen.
+async fn arrived(system: &System) -> anyhow::Result<u64> {
+    Ok(system
+        .postbox
+        .since(0)
+        .await?
+        .last()
+        .map_or(0, |last| last.sequence))
+}
+
+/// Milliseconds, sorted.
+struct Stages {
+    whole: Vec<f64>,
+    to_commit: Vec<f64>,
+    from_commit: Vec<f64>,
+}
+
+impl Stages {
+    async fn of(system: &System, ids: &[String]) -> anyhow::Result<Self> {
+        let ledger = system.phones.ledger().await?;
+        let sent: HashMap<_, _> = ledger
+            .iter()
+            .map(|one| (one.id.as_str(), one.sent_at))
+            .collect();
+        let events = system.records().await?.events().await?;
+        let begun: HashMap<_, _> = events
+            .iter()
+            .map(|one| (one.message_id.as_str(), one.created_at))
+            .collect();
+        let mut arrived = HashMap::<_, DateTime<Utc>>::new();
+        for arrival in system.postbox.since(0).await? {
+            let id = arrival
+                .field("message_id")
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            arrived.entry(id).or_insert(arrival.received_at);
+        }
+        let (mut whole, mut to_commit, mut from_commit) = (Vec::new(), Vec::new(), Vec::new());
+        for id in ids {
+            let sent = *sent
+                .get(id.as_str())
+                .context("a message that the simulator forgot")?;
+            let begun = *begun
+                .get(id.as_str())
+                .context("a message without an event")?;
+            let arrived = *arrived.get(id).context("a message that never arrived")?;
+            whole.push(millis(sent, arrived));
+            to_commit.push(millis(sent, begun));
+            from_commit.push(millis(begun, arrived));
+        }
+        for stage in [&mut whole, &mut to_commit, &mut from_commit] {
+            stage.sort_by(f64::total_cmp);
+        }
+        Ok(Self {
+            whole,
+            to_commit,
+            from_commit,
+        })
+    }
+}
+
+/// The simulator's times are of whole milliseconds, rounded down: what is measured is up to one too much.
+fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
+    (to - from).num_microseconds().unwrap_or(i64::MAX) as f64 / 1000.0
+}
+
+/// The smallest value that so large a share of the sorted values does not exceed.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_values() {
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!(percentile(&values, 0.5), 100.0);
+        assert_eq!(percentile(&values, 0.99), 198.0);
+        assert_eq!(percentile(&values, 1.0), 200.0);
+        assert_eq!(percentile(&[7.0], 0.01), 7.0);
+    }
+}

@@ -1,0 +1,158 @@
+//! The fault cases: what Recado promises, held against the real binaries while they are killed and
+//! their servers taken away. `recado-chaos` runs them in full size, the tests in a small one.
+
+mod dispatcher_kill;
+mod gateway_kill;
+pub mod invariants;
+mod postgres_restart;
+mod redis_down;
+mod redis_flush;
+mod stage;
+pub mod traffic;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use tokio::time::timeout;
+
+use crate::system::{Settings, System};
+use invariants::{Figures, Rules};
+use stage::Stage;
+
+/// A dispatcher's claim lasts longer by some seconds, and what it held when it was killed waits so long.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// In which a case must be over, whatever happens.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A fault, many times over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    GatewayKill,
+    DispatcherKill,
+    RedisFlush,
+    RedisDown,
+    PostgresRestart,
+}
+
+impl Case {
+    pub const ALL: [Self; 5] = [
+        Self::GatewayKill,
+        Self::DispatcherKill,
+        Self::RedisFlush,
+        Self::RedisDown,
+        Self::PostgresRestart,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::GatewayKill => "gateway-kill",
+            Self::DispatcherKill => "dispatcher-kill",
+            Self::RedisFlush => "redis-flush",
+            Self::RedisDown => "redis-down",
+            Self::PostgresRestart => "postgres-restart",
+        }
+    }
+
+    fn rules(self) -> Rules {
+        Rules {
+            outcomes_get_lost: self == Self::DispatcherKill,
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Names those that there are.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no case {0:?}; there are {all}", all = Case::ALL.map(Case::name).join(", "))]
+pub struct NoSuchCase(String);
+
+impl FromStr for Case {
+    type Err = NoSuchCase;
+
+    fn from_str(name: &str) -> Result<Self, NoSuchCase> {
+        let case = Self::ALL.into_iter().find(|case| case.name() == name);
+        case.ok_or_else(|| NoSuchCase(name.to_owned()))
+    }
+}
+
+/// How much of it.
+#[derive(Debug, Clone)]
+pub struct Scale {
+    pub messages: usize,
+    pub accounts: usize,
+    /// Messages a second, on the average.
+    pub rate: f64,
+    /// How often the fault strikes.
+    pub faults: usize,
+    /// Where the processes' logs are put.
+    pub logs: Option<PathBuf>,
+}
+
+/// A case that was passed.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    pub figures: Figures,
+    /// How often the fault struck.
+    pub kills: usize,
+    /// What else is to be told of this case: name and value.
+    pub extra: Vec<(&'static str, u64)>,
+    pub took: Duration,
+}
+
+impl fmt::Display for Passed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} kills={}", self.figures, self.kills)?;
+        for (name, value) in &self.extra {
+            write!(formatter, " {name}={value}")?;
+        }
+        write!(formatter, " seconds={:.1}", self.took.as_secs_f64())
+    }
+}
+
+/// Runs a case on a system of its own. Panics where a part doesn't start or a wait is in vain.
+pub async fn run(case: Case, scale: &Scale) -> anyhow::Result<Passed> {
+    let started = Instant::now();
+    let Ok(ended) = timeout(LIMIT, play(case, scale)).await else {
+        bail!("it was not over after {} s", LIMIT.as_secs());
+    };
+    let (stage, observed) = ended?;
+    let verdict = invariants::judge(&observed, case.rules());
+    ensure!(
+        verdict.violations.is_empty(),
+        "{}",
+        verdict.violations.join("; ")
+    );
+    Ok(Passed {
+        figures: verdict.figures,
+        kills: stage.kills,
+        extra: stage.extra,
+        took: started.elapsed(),
+    })
+}
+
+async fn play(case: Case, scale: &Scale) -> anyhow::Result<(stage::Told, invariants::Observed)> {
+    let system = System::start(Settings {
+        webhook_timeout: WEBHOOK_TIMEOUT,
+        dispatchers: if case == Case::DispatcherKill { 2 } else { 1 },
+        logs: scale.logs.as_ref().map(|logs| logs.join(case.name())),
+        ..Settings::default()
+    })
+    .await?;
+    let mut stage = Stage::set(system, scale).await?;
+    match case {
+        Case::GatewayKill => gateway_kill::inflict(&mut stage).await?,
+        Case::DispatcherKill => dispatcher_kill::inflict(&mut stage).await?,
+        Case::RedisFlush => redis_flush::inflict(&mut stage).await?,
+        Case::RedisDown => redis_down::inflict(&mut stage).await?,
+        Case::PostgresRestart => postgres_restart::inflict(&mut stage).await?,
+    }
+    stage.end().await
+}

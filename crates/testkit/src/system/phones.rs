@@ -1,0 +1,93 @@
+//! The people whose phones are the simulator's, and what their WhatsApp knows.
+
+use chrono::{DateTime, Utc};
+use reqwest::Client;
+use serde::{Deserialize, Serialize};
+
+use super::http;
+
+/// What somebody writes to an account.
+#[derive(Debug, Clone, Serialize)]
+pub struct Letter<'a> {
+    pub to: &'a str,
+    /// One after the other, when there are several.
+    pub from: &'a [String],
+    pub text: &'a str,
+    /// The group's name, for a message to a group that the account is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<&'a str>,
+    /// The sender's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    pub count: usize,
+    /// Messages a second; without it all are sent at once, before the call returns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+}
+
+/// A message, as the simulator's ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Written {
+    pub id: String,
+    pub to: String,
+    pub sent_at: DateTime<Utc>,
+    /// How often it went out.
+    pub deliveries: u32,
+    pub acked_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Phones {
+    http: Client,
+    url: String,
+}
+
+impl Phones {
+    pub(super) fn new(http: &Client, port: u16) -> Self {
+        Self {
+            http: http.clone(),
+            url: format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    /// Where the simulator answers.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A phone scans a QR code.
+    pub async fn scan(&self, code: &str, phone: &str) -> anyhow::Result<()> {
+        let request = self
+            .http
+            .post(format!("{}/admin/mock-phone/scan-qr", self.url));
+        let request = request.query(&[("phone", phone)]).body(code.to_owned());
+        http::answer(request).await?;
+        Ok(())
+    }
+
+    /// Writes, and returns the messages' ids.
+    pub async fn write(&self, letter: &Letter<'_>) -> anyhow::Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Sent {
+            ids: Vec<String>,
+        }
+        let request = self.http.post(format!("{}/admin/messages", self.url));
+        Ok(http::json::<Sent>(request.json(letter)).await?.ids)
+    }
+
+    /// Every message ever written.
+    pub async fn ledger(&self) -> anyhow::Result<Vec<Written>> {
+        http::json(self.http.get(format!("{}/admin/messages", self.url))).await
+    }
+
+    /// How many accounts have a device that is connected.
+    pub async fn online(&self) -> anyhow::Result<usize> {
+        #[derive(Deserialize)]
+        struct Paired {
+            online: bool,
+        }
+        let request = self.http.get(format!("{}/admin/accounts", self.url));
+        let accounts: Vec<Paired> = http::json(request).await?;
+        Ok(accounts.iter().filter(|account| account.online).count())
+    }
+}
