@@ -7,6 +7,7 @@ pub mod database;
 pub mod eventually;
 mod freeze;
 pub mod panics;
+mod freeze;
 pub mod port;
 pub mod process;
 pub mod receiver;

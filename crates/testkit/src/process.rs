@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::eventually;
+use crate::{eventually, freeze};
 pub use program::{Output, Program};
 
 /// How long a process may take to become ready, or to end after it was told to.
@@ -47,6 +47,16 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the process was not waited for yet");
+    }
+
+    /// SIGSTOP, and waits until it stands still.
+    pub async fn freeze(&self) {
+        freeze::freeze(self.pid()).await;
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        freeze::thaw(self.pid());
     }
 
     /// Waits for the process to end by itself.

@@ -50,7 +50,7 @@ async fn a_listener_comes_back_after_a_restart_and_says_that_it_may_have_missed_
     assert!(listener.wait(LONG).await.unwrap());
 
     // A server that hangs holds the subscription and says nothing: only a question shows it.
-    servers.freeze(Server::Redis);
+    servers.freeze(Server::Redis).await;
     assert!(listener.wait(SHORT).await.is_err());
     servers.thaw(Server::Redis);
     eventually(LONG, async || {

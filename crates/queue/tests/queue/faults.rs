@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use deadpool_redis::Pool;
+use deadpool_redis::{Pool, Runtime};
 use queue::{Doorbell, Listener, RingError, WaitError};
 use redis::Client;
-use runtime::config::RedisConfig;
 use testkit::{Server, Servers, eventually, free_port};
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -14,11 +13,8 @@ const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(10);
 
 fn at(url: &str) -> (Pool, Client) {
-    let config = RedisConfig::from_url(url).unwrap();
-    (
-        runtime::redis::pool(&config).unwrap(),
-        runtime::redis::client(&config).unwrap(),
-    )
+    let pool = deadpool_redis::Config::from_url(url).create_pool(Some(Runtime::Tokio1));
+    (pool.unwrap(), Client::open(url).unwrap())
 }
 
 pub(super) fn redis(servers: &Servers) -> (Pool, Client) {
@@ -126,7 +122,7 @@ async fn a_restart_a_kill_of_the_connection_a_flush_and_a_stall_are_survived() {
     assert!(heard.unwrap().is_empty(), "a flush does not end a wait");
     is_heard(&doorbell, &mut listener).await;
 
-    servers.freeze(Server::Redis);
+    servers.freeze(Server::Redis).await;
     let start = Instant::now();
     assert!(matches!(
         listener.wait(10, SHORT).await,

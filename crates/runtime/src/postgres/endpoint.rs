@@ -108,10 +108,12 @@ impl Endpoint {
         }
         if config.get_application_name().is_none() {
             let program = std::env::current_exe().ok();
-            let name = program
+            if let Some(name) = program
                 .as_deref()
-                .and_then(|path| path.file_name()?.to_str());
-            config.application_name(name.unwrap_or("recado"));
+                .and_then(|path| path.file_name()?.to_str())
+            {
+                config.application_name(name);
+            }
         }
         // A host that vanished without a word is noticed within half a minute.
         config

@@ -99,7 +99,7 @@ async fn pools_recover_from_a_restart_of_their_servers() {
     eventually(Duration::from_secs(10), &answers).await;
 
     // Held, not merely refused: the connection in the pool looks alive.
-    servers.freeze(Server::Redis);
+    servers.freeze(Server::Redis).await;
     assert!(answers().await.is_err());
     servers.thaw(Server::Redis);
     eventually(Duration::from_secs(10), &answers).await;

@@ -36,7 +36,8 @@ pub(super) async fn receive(
         method: request.method().to_string(),
         path: request.path().to_owned(),
         headers: headers.collect(),
-        body,
+        // A copy, since the original keeps the whole read buffer alive.
+        body: Bytes::copy_from_slice(&body),
         arrived: arrival.0,
     };
     let (answer, in_flight) = record.into_inner().take(received);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use testkit::{Process, Program, Signal, free_port};
+use testkit::{Process, Program, free_port};
 
 struct Controlled {
     process: Process,
@@ -157,13 +157,13 @@ async fn the_sink_counts_and_keeps_nothing() {
 #[tokio::test]
 async fn a_process_is_paused_killed_and_started_again_where_it_was() {
     let mut receiver = Controlled::start().await;
-    receiver.process.signal(Signal::STOP);
+    receiver.process.freeze().await;
     let quick = receiver
         .client
         .get(format!("{}/x", receiver.url))
         .timeout(Duration::from_millis(300));
     assert!(quick.send().await.unwrap_err().is_timeout());
-    receiver.process.signal(Signal::CONT);
+    receiver.process.thaw();
     assert_eq!(receiver.call(Method::POST, "/x", Value::Null).await.0, 200);
 
     receiver.process.kill().await;
