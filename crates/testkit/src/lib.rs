@@ -7,7 +7,6 @@ pub mod database;
 pub mod eventually;
 mod freeze;
 pub mod panics;
-mod freeze;
 pub mod port;
 pub mod process;
 pub mod receiver;
