@@ -32,7 +32,10 @@ impl WebhookUrl {
             return Err("must not have more than 2048 characters");
         }
         // The parser would drop some of these without a word.
-        if text.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
+        if text
+            .chars()
+            .any(|letter| letter.is_whitespace() || letter.is_control())
+        {
             return Err("must not hold spaces or control characters");
         }
         let url = Url::parse(&text).map_err(|_| "is not an absolute URL")?;
@@ -113,7 +116,11 @@ mod tests {
         }
         let long = format!("https://example.com/{}", "x".repeat(LONGEST));
         assert!(WebhookUrl::parse(long).is_err());
-        for text in ["https://example.com", "HTTPS://EXAMPLE.COM/hook?a=b", "http://1.1.1.1:8080/"] {
+        for text in [
+            "https://example.com",
+            "HTTPS://EXAMPLE.COM/hook?a=b",
+            "http://1.1.1.1:8080/",
+        ] {
             assert_eq!(WebhookUrl::parse(text.to_owned()).unwrap().text, text);
         }
     }

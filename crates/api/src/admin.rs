@@ -51,7 +51,9 @@ fn config() -> Result<DatabaseConfig, ConfigError> {
 
 /// On a multi-threaded runtime, without which diesel's migrations cannot run.
 fn execute(command: &Command, config: &DatabaseConfig) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         match command {
             Command::Migrate => migrate::run(config).await,

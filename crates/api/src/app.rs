@@ -8,9 +8,9 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
+use queue::Doorbell;
 use runtime::ops::{self, Readiness};
 use runtime::shutdown::Shutdown;
-use queue::Doorbell;
 use runtime::{Context, postgres, redis};
 use tracing_actix_web::TracingLogger;
 

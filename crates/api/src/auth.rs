@@ -55,9 +55,7 @@ fn bearer(headers: &HeaderMap) -> Result<SecretString, ApiError> {
         .map(|(_, token)| token.trim())
         .filter(|token| !token.is_empty() && !token.contains(' '))
         .map(SecretString::from)
-        .ok_or_else(|| {
-            ApiError::unauthorized("The Authorization header must be: Bearer <token>.")
-        })
+        .ok_or_else(|| ApiError::unauthorized("The Authorization header must be: Bearer <token>."))
 }
 
 impl FromRequest for Caller {
@@ -94,7 +92,15 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_token() {
-        for value in ["", "Bearer", "Bearer ", "Basic dDp0", "t0ken", "Bearer a b", "Bearer,a b"] {
+        for value in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic dDp0",
+            "t0ken",
+            "Bearer a b",
+            "Bearer,a b",
+        ] {
             assert_eq!(token(value), None, "{value:?}");
         }
         assert!(bearer(&HeaderMap::new()).is_err());

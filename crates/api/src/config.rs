@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use domain::address::AddressPolicy;
 use domain::keyring::Keyring;
-use runtime::config::{
-    ConfigError, DatabaseConfig, Env, HttpConfig, Mode, OpsConfig, RedisConfig,
-};
+use runtime::config::{ConfigError, DatabaseConfig, Env, HttpConfig, Mode, OpsConfig, RedisConfig};
 use secrecy::{ExposeSecret, SecretString};
 
 /// The defaults of the variables that the API alone reads.
@@ -105,7 +103,12 @@ mod tests {
             "DEV_CLIENT_TOKEN: must not be set in production"
         );
         assert!(!refused(&[("DEV_CLIENT_TOKEN", "hunter 2")]).contains("hunter"));
-        assert!(config(&[("DEV_CLIENT_TOKEN", "dev")]).unwrap().dev_token.is_some());
+        assert!(
+            config(&[("DEV_CLIENT_TOKEN", "dev")])
+                .unwrap()
+                .dev_token
+                .is_some()
+        );
     }
 
     #[test]

@@ -72,7 +72,11 @@ mod tests {
     use super::*;
 
     fn text(cursor: impl Serialize) -> String {
-        serde_json::to_value(cursor).unwrap().as_str().unwrap().to_owned()
+        serde_json::to_value(cursor)
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     #[test]
@@ -88,12 +92,23 @@ mod tests {
 
     #[test]
     fn a_cursor_of_another_list_is_refused() {
-        for text in ["", "x", "ZQ", "====", &text(WebhookCursor((DateTime::UNIX_EPOCH, Uuid::nil())))] {
+        for text in [
+            "",
+            "x",
+            "ZQ",
+            "====",
+            &text(WebhookCursor((DateTime::UNIX_EPOCH, Uuid::nil()))),
+        ] {
             assert!(text.parse::<EventCursor>().is_err(), "{text:?}");
         }
         assert!(text(EventCursor(1)).parse::<WebhookCursor>().is_err());
         // A time that no calendar has.
         let far = [&[b'w'][..], &i64::MAX.to_be_bytes(), &[0; 16]].concat();
-        assert!(BASE64_URL_SAFE_NO_PAD.encode(far).parse::<WebhookCursor>().is_err());
+        assert!(
+            BASE64_URL_SAFE_NO_PAD
+                .encode(far)
+                .parse::<WebhookCursor>()
+                .is_err()
+        );
     }
 }

@@ -74,7 +74,10 @@ impl Database {
 }
 
 /// The client `dev` with this token, unless the token is somebody's already.
-async fn ensure_dev_client(conn: &mut AsyncPgConnection, token: &SecretString) -> Result<(), Error> {
+async fn ensure_dev_client(
+    conn: &mut AsyncPgConnection,
+    token: &SecretString,
+) -> Result<(), Error> {
     let client = Client::ensure(conn, "dev").await?;
     match Token::insert(conn, client.id, "DEV_CLIENT_TOKEN", token).await {
         Ok(_) | Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(()),

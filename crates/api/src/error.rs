@@ -69,21 +69,26 @@ impl Kind {
         match self {
             Self::Status => ("about:blank", status.canonical_reason().unwrap_or("Error")),
             Self::Validation => ("urn:recado:problem:validation", "The request is not valid"),
-            Self::AlreadyConnected => {
-                ("urn:recado:problem:already-connected", "The session is connected already")
-            }
-            Self::NumberTaken => {
-                ("urn:recado:problem:number-taken", "The number has a live connection already")
-            }
-            Self::OtherNumber => {
-                ("urn:recado:problem:other-number", "The session is linked to another number")
-            }
-            Self::SessionEnded => {
-                ("urn:recado:problem:session-ended", "The session ended meanwhile")
-            }
-            Self::NoReceiver => {
-                ("urn:recado:problem:no-receiver", "The webhook takes no deliveries")
-            }
+            Self::AlreadyConnected => (
+                "urn:recado:problem:already-connected",
+                "The session is connected already",
+            ),
+            Self::NumberTaken => (
+                "urn:recado:problem:number-taken",
+                "The number has a live connection already",
+            ),
+            Self::OtherNumber => (
+                "urn:recado:problem:other-number",
+                "The session is linked to another number",
+            ),
+            Self::SessionEnded => (
+                "urn:recado:problem:session-ended",
+                "The session ended meanwhile",
+            ),
+            Self::NoReceiver => (
+                "urn:recado:problem:no-receiver",
+                "The webhook takes no deliveries",
+            ),
             Self::NoGateway => ("urn:recado:problem:no-gateway", "No gateway answered"),
         }
     }
@@ -117,8 +122,7 @@ impl ApiError {
     }
 
     pub(crate) fn unauthorized(detail: &'static str) -> Self {
-        Self::plain(StatusCode::UNAUTHORIZED, detail)
-            .with(header::WWW_AUTHENTICATE, "Bearer")
+        Self::plain(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, "Bearer")
     }
 
     /// `what` is what the client has none of: "webhook of that id".
@@ -151,7 +155,10 @@ impl ApiError {
 
     fn database_away(error: &dyn Display) -> Self {
         tracing::warn!("PostgreSQL: {error}");
-        Self::unavailable(Kind::Status, "The database cannot be reached at the moment.")
+        Self::unavailable(
+            Kind::Status,
+            "The database cannot be reached at the moment.",
+        )
     }
 
     pub(crate) fn with(self, name: HeaderName, value: impl Into<Cow<'static, str>>) -> Self {

@@ -32,7 +32,8 @@ where
     T: FromStr<Err: Display>,
 {
     let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
+    text.map(|text| text.parse().map_err(de::Error::custom))
+        .transpose()
 }
 
 /// Blames the field that serde was at.
@@ -40,7 +41,10 @@ fn blamed(path: &serde_path_to_error::Path, message: &str) -> Option<ApiError> {
     let path = path.to_string();
     let at = Some(path.as_str()).filter(|path| *path != ".");
     // These the message alone knows by name: the path ends at what holds them.
-    let member = |kind| Some(message.strip_prefix(kind)?.strip_prefix(" field `")?.strip_suffix('`')?);
+    let member = |kind| {
+        let name = message.strip_prefix(kind)?.strip_prefix(" field `")?;
+        name.strip_suffix('`')
+    };
     let named = [("missing", "is required"), ("duplicate", "stands twice")]
         .into_iter()
         .find_map(|(kind, detail)| Some((member(kind)?, detail)));

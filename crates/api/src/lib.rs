@@ -6,11 +6,11 @@ pub mod config;
 
 // a request's way, in order
 mod access;
-mod routes;
 mod auth;
+mod error;
 mod extract;
 mod handlers;
-mod error;
+mod routes;
 
 // what handlers stand on
 mod address;

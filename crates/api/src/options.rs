@@ -71,9 +71,9 @@ fn holds_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(members) => {
-            members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value))
-        }
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| name.contains('\0') || holds_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -87,7 +87,14 @@ mod tests {
     #[test]
     fn retries_are_bounded() {
         assert_eq!(from_value::<MaxRetries>(json!(100)).unwrap().0, 100);
-        for value in [json!(0), json!(-1), json!(101), json!(u64::MAX), json!(1.5), json!("3")] {
+        for value in [
+            json!(0),
+            json!(-1),
+            json!(101),
+            json!(u64::MAX),
+            json!(1.5),
+            json!("3"),
+        ] {
             assert!(from_value::<MaxRetries>(value.clone()).is_err(), "{value}");
         }
     }
@@ -96,7 +103,12 @@ mod tests {
     fn event_types_are_known_patterns_each_once() {
         let types: EventTypes = from_value(json!(["message.*", "test", "message.*"])).unwrap();
         assert_eq!(types.0, ["message.*", "test"]);
-        for value in [json!([]), json!(["messages"]), json!("message"), json!(vec!["*"; 51])] {
+        for value in [
+            json!([]),
+            json!(["messages"]),
+            json!("message"),
+            json!(vec!["*"; 51]),
+        ] {
             assert!(from_value::<EventTypes>(value.clone()).is_err(), "{value}");
         }
     }

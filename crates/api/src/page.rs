@@ -47,7 +47,13 @@ mod tests {
 
     #[test]
     fn a_page_has_from_1_to_100_items() {
-        for (value, good) in [(0, false), (1, true), (100, true), (101, false), (-1, false)] {
+        for (value, good) in [
+            (0, false),
+            (1, true),
+            (100, true),
+            (101, false),
+            (-1, false),
+        ] {
             assert_eq!(from_value::<Limit>(json!(value)).is_ok(), good, "{value}");
         }
     }

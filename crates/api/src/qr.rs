@@ -17,7 +17,10 @@ fn encode(text: &str) -> QrResult<QrCode> {
 /// An error when the text is too long for any QR code.
 pub(crate) fn svg(text: &str) -> QrResult<String> {
     let code = encode(text)?;
-    Ok(code.render::<svg::Color<'_>>().min_dimensions(320, 320).build())
+    Ok(code
+        .render::<svg::Color<'_>>()
+        .min_dimensions(320, 320)
+        .build())
 }
 
 /// A greyscale PNG with one bit per pixel. An error when the text is too long for any QR code.
@@ -65,13 +68,16 @@ mod tests {
     #[test]
     fn every_module_of_the_code_is_a_square_of_pixels_in_the_picture() {
         let png = png(TEXT).unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png))
+            .read_info()
+            .unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
         let code = encode(TEXT).unwrap();
         assert_eq!(info.width as usize, (code.width() + 2 * QUIET) * SCALE);
 
-        let light = |x: usize, y: usize| pixels[y * info.line_size + x / 8] & (0x80 >> (x % 8)) != 0;
+        let light =
+            |x: usize, y: usize| pixels[y * info.line_size + x / 8] & (0x80 >> (x % 8)) != 0;
         assert!(light(0, 0) && light(QUIET * SCALE - 1, QUIET * SCALE - 1));
         for y in 0..code.width() {
             for x in 0..code.width() {

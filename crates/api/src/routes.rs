@@ -20,7 +20,10 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                 .service(at("/webhooks/register", [post(webhooks::register)]))
                 .service(at("/webhooks/list", [get(webhooks::list)]))
                 .service(at("/webhooks/events/{event_id}", [get(events::show)]))
-                .service(at("/webhooks/events/{event_id}/retry", [post(events::retry)]))
+                .service(at(
+                    "/webhooks/events/{event_id}/retry",
+                    [post(events::retry)],
+                ))
                 .service(at(
                     "/webhooks/{id}",
                     [
@@ -51,14 +54,17 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
 /// A path and its methods; any other method is a 405 that lists them.
 fn at<const N: usize>(path: &str, methods: [(Method, Route); N]) -> Resource {
     let allowed: Vec<&str> = methods.iter().map(|(method, _)| method.as_str()).collect();
-    let allowed = allowed.join(", ");
+    // What can be read can be asked for its head.
+    let allowed = allowed.join(", ").replace("GET", "GET, HEAD");
     let resource = web::resource(path).default_service(web::to(move || {
         let detail = format!("The methods here are: {allowed}.");
         let refused = ApiError::plain(StatusCode::METHOD_NOT_ALLOWED, detail)
             .with(header::ALLOW, allowed.clone());
         async { Err::<String, _>(refused) }
     }));
-    methods.into_iter().fold(resource, |resource, (_, route)| resource.route(route))
+    methods
+        .into_iter()
+        .fold(resource, |resource, (_, route)| resource.route(route))
 }
 
 macro_rules! methods {

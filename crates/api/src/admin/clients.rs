@@ -65,6 +65,12 @@ pub(super) fn check_name(name: &str) -> anyhow::Result<()> {
 
 fn show(client: &Client) -> anyhow::Result<()> {
     let created_at = client.created_at.to_rfc3339();
-    say(&[&"client", &client.id, &client.name, &client.status, &created_at])?;
+    say(&[
+        &"client",
+        &client.id,
+        &client.name,
+        &client.status,
+        &created_at,
+    ])?;
     Ok(())
 }

@@ -158,7 +158,10 @@ mod tests {
     fn refusal(body: &str) -> String {
         let error = parse::<Request>(body.as_bytes()).unwrap_err();
         assert_eq!(error.status_code(), StatusCode::BAD_REQUEST);
-        error.to_string().trim_start_matches("400 Bad Request: ").to_owned()
+        error
+            .to_string()
+            .trim_start_matches("400 Bad Request: ")
+            .to_owned()
     }
 
     #[test]
@@ -168,16 +171,26 @@ mod tests {
         assert!(refusal(r#"{"id":7}"#).starts_with("id: invalid type: integer `7`"));
         assert!(refusal(r#"{"id":"7"}"#).starts_with("id: UUID parsing failed"));
         let unknown = refusal(&format!(r#"{{{ID},"name":1}}"#));
-        assert_eq!(unknown, "name: unknown field `name`, expected `id` or `names`");
+        assert_eq!(
+            unknown,
+            "name: unknown field `name`, expected `id` or `names`"
+        );
         let nested = refusal(&format!(r#"{{{ID},"names":["a",7]}}"#));
-        assert_eq!(nested, "names[1]: invalid type: integer `7`, expected a string");
+        assert_eq!(
+            nested,
+            "names[1]: invalid type: integer `7`, expected a string"
+        );
         assert_eq!(refusal(&format!("{{{ID},{ID}}}")), "id: stands twice");
     }
 
     #[test]
     fn what_is_no_json_object_is_said_to_be_so() {
         for body in ["", "{", "nonsense", "\"\u{0}\"", "\"text\"", "7"] {
-            assert!(refusal(body).contains("line 1"), "{body:?}: {}", refusal(body));
+            assert!(
+                refusal(body).contains("line 1"),
+                "{body:?}: {}",
+                refusal(body)
+            );
         }
         for body in ["[]", " [\"018f0000-0000-7000-8000-000000000000\", null]"] {
             assert!(refusal(body).contains("a JSON object"), "{body:?}");

@@ -48,7 +48,11 @@ mod tests {
     fn the_parameter_that_is_wrong_is_named() {
         assert_eq!(parse::<Page>("limit=7").unwrap().limit, Some(7));
         let refusal = |text| parse::<Page>(text).unwrap_err().to_string();
-        assert!(refusal("limit=x").contains("limit: invalid digit"), "{}", refusal("limit=x"));
+        assert!(
+            refusal("limit=x").contains("limit: invalid digit"),
+            "{}",
+            refusal("limit=x")
+        );
         assert!(refusal("limit=256").contains("limit: "));
         assert!(refusal("limt=7").contains("limt: unknown field `limt`, expected `limit`"));
         assert!(refusal("limit=1&limit=2").contains("limit: stands twice"));

@@ -57,7 +57,8 @@ pub(crate) async fn connect(
         let mut conn = state.connection().await?;
         Connection::connect(&mut conn, client.id, user, phone, Pairing::Qr).await?;
     }
-    let look = async |conn: &mut AsyncPgConnection| Connection::of_user(conn, client.id, user).await;
+    let look =
+        async |conn: &mut AsyncPgConnection| Connection::of_user(conn, client.id, user).await;
     let (seen, _) = gateway::ask(&state, look, |row| row.is_none_or(has_moved)).await?;
     let connection = seen.ok_or_else(|| {
         ApiError::conflict(Kind::SessionEnded, "The connection was deleted meanwhile.")
@@ -93,7 +94,10 @@ fn answer(connection: &Connection) -> Result<Connected, ApiError> {
 
 fn data_url(code: &str) -> Result<String, ApiError> {
     let png = qr::png(code)?;
-    Ok(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png)))
+    Ok(format!(
+        "data:image/png;base64,{}",
+        BASE64_STANDARD.encode(png)
+    ))
 }
 
 /// The current code, as a picture or as its text.
@@ -109,7 +113,10 @@ pub(crate) async fn qr(
     };
     let connection = connection.ok_or_else(|| ApiError::not_found(NO_CONNECTION))?;
     let code = connection.qr_code.ok_or_else(|| {
-        let detail = format!("There is no QR code now: the session is {}.", connection.status);
+        let detail = format!(
+            "There is no QR code now: the session is {}.",
+            connection.status
+        );
         ApiError::plain(StatusCode::NOT_FOUND, detail)
     })?;
     let body = match form {
@@ -161,12 +168,18 @@ impl Form {
                 };
                 Some((specificity, range.quality))
             });
-            matches.max_by_key(|(specificity, _)| *specificity).map(|(_, quality)| quality)
+            matches
+                .max_by_key(|(specificity, _)| *specificity)
+                .map(|(_, quality)| quality)
         };
         // Of equals the first: max_by_key would take the last.
         let wanted = Self::ALL.into_iter().rev();
         wanted
-            .filter_map(|form| quality(form).filter(|q| *q > Quality::ZERO).map(|q| (q, form)))
+            .filter_map(|form| {
+                quality(form)
+                    .filter(|q| *q > Quality::ZERO)
+                    .map(|q| (q, form))
+            })
             .max_by_key(|(quality, _)| *quality)
             .map(|(_, form)| form)
     }
@@ -177,7 +190,9 @@ impl FromRequest for Form {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let form = Accept::parse(request).ok().and_then(|accept| Self::accepted(&accept));
+        let form = Accept::parse(request)
+            .ok()
+            .and_then(|accept| Self::accepted(&accept));
         ready(form.ok_or_else(|| {
             let detail = "A code can be had as image/png, image/svg+xml or text/plain.";
             ApiError::plain(StatusCode::NOT_ACCEPTABLE, detail)
@@ -204,8 +219,12 @@ mod tests {
     use super::*;
 
     fn form(accept: &str) -> Option<Form> {
-        let request = TestRequest::default().insert_header(("Accept", accept)).to_http_request();
-        Accept::parse(&request).ok().and_then(|accept| Form::accepted(&accept))
+        let request = TestRequest::default()
+            .insert_header(("Accept", accept))
+            .to_http_request();
+        Accept::parse(&request)
+            .ok()
+            .and_then(|accept| Form::accepted(&accept))
     }
 
     #[test]

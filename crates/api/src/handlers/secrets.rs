@@ -78,8 +78,6 @@ impl<'de> Deserialize<'de> for Overlap {
             .ok()
             .filter(|seconds| (0..=LONGEST_OVERLAP).contains(seconds))
             .map(Self)
-            .ok_or_else(|| {
-                de::Error::custom(format_args!("must be from 0 to {LONGEST_OVERLAP}"))
-            })
+            .ok_or_else(|| de::Error::custom(format_args!("must be from 0 to {LONGEST_OVERLAP}")))
     }
 }

@@ -1,0 +1,15 @@
+//! The API against a real PostgreSQL and Redis: in this process where an answer is what matters, as the
+//! real program where its life is.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+
+mod admin;
+mod auth;
+mod bad_input;
+mod events;
+mod gateway;
+mod isolation;
+mod outages;
+mod process;
+mod sessions;
+mod webhooks;
+mod world;

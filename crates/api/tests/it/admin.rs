@@ -1,0 +1,127 @@
+//! The operator's commands, by the real program.
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use testkit::process::Output;
+use testkit::{Database, Program};
+
+use crate::world::{Answer, Api};
+
+async fn run(database_url: &str, arguments: &[&str]) -> Output {
+    let program = Program::new("recado-api").env("DATABASE_URL", database_url);
+    arguments
+        .iter()
+        .fold(program, |program, argument| program.arg(argument))
+        .run()
+        .await
+}
+
+/// The lines of an answer, by their parts.
+async fn lines(database_url: &str, arguments: &[&str]) -> Vec<Vec<String>> {
+    let output = run(database_url, arguments).await;
+    assert!(output.status.success(), "{}", output.stderr);
+    assert_eq!(output.stderr, "");
+    let parts = |line: &str| line.split('\t').map(str::to_owned).collect();
+    output.stdout.lines().map(parts).collect()
+}
+
+async fn refused(database_url: &str, arguments: &[&str]) -> String {
+    let output = run(database_url, arguments).await;
+    assert_eq!(
+        (output.status.code(), output.stdout.as_str()),
+        (Some(1), "")
+    );
+    output.stderr
+}
+
+#[tokio::test]
+async fn six_migrators_on_a_fresh_database_are_one_migration() {
+    let database = Database::create_empty().await;
+    let outputs = join_all((0..6).map(|_| run(database.url(), &["migrate"]))).await;
+    let mut answers = String::new();
+    for output in &outputs {
+        assert!(output.status.success(), "{}", output.stderr);
+        answers += &output.stdout;
+    }
+    let count = |word: &str| {
+        answers
+            .lines()
+            .filter(|line| line.starts_with(word))
+            .count()
+    };
+    assert_eq!(count("migrated\t"), 2);
+    assert_eq!(count("partition\t"), 15, "three tables, five days");
+    assert_eq!(lines(database.url(), &["migrate"]).await, [["up to date"]]);
+}
+
+#[tokio::test]
+async fn a_client_and_its_tokens_are_made_listed_and_refused() {
+    let api = Api::start().await;
+    let url = api.database.url();
+    let me = async |token: &str| {
+        Answer::of(api.request(Method::GET, "/me").bearer_auth(token))
+            .await
+            .status
+    };
+
+    let made = lines(url, &["client", "create", "Acme Ltda"]).await;
+    assert_eq!(made[0][..4], ["client", "1", "Acme Ltda", "active"]);
+    assert_eq!(made[1][0], "token");
+    let first = made[1][1].clone();
+    assert_eq!(me(&first).await, 200);
+    assert_eq!(lines(url, &["client", "list"]).await, [made[0].clone()]);
+
+    let second = lines(url, &["token", "create", "1", "--name", "ci"]).await;
+    assert_eq!(
+        (second[0][0].as_str(), second[0][2].as_str()),
+        ("token_id", "ci")
+    );
+    assert_eq!(me(&second[1][1]).await, 200);
+    let listed = lines(url, &["token", "list", "1"]).await;
+    assert_eq!(listed.len(), 2);
+    assert!(
+        listed
+            .iter()
+            .flatten()
+            .all(|part| !part.starts_with("rcd_"))
+    );
+
+    lines(url, &["token", "revoke", &second[0][1]]).await;
+    assert_eq!((me(&second[1][1]).await, me(&first).await), (401, 200));
+    let listed = lines(url, &["token", "list", "1"]).await;
+    assert!(listed[1][3].starts_with("revoked "), "{listed:?}");
+
+    let off = lines(url, &["client", "deactivate", "1"]).await;
+    assert_eq!(off[0][3], "inactive");
+    assert_eq!(me(&first).await, 401);
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_one_line_and_exit_1() {
+    let database = Database::create().await;
+    let url = database.url();
+    lines(url, &["client", "create", "acme"]).await;
+    for (arguments, expected) in [
+        (
+            &["client", "create", "acme"][..],
+            "there is a client named \"acme\" already",
+        ),
+        (&["client", "create", " "], "a name has 1 to 100 characters"),
+        (&["client", "deactivate", "7"], "there is no client 7"),
+        (&["token", "create", "7"], "there is no client 7"),
+        (&["token", "list", "7"], "there is no client 7"),
+        (
+            &["token", "revoke", "018f0000-0000-7000-8000-000000000000"],
+            "there is no valid token 018f0000-0000-7000-8000-000000000000",
+        ),
+    ] {
+        let problem = refused(url, arguments).await;
+        assert!(
+            problem.starts_with(&format!("recado-api: {expected}")),
+            "{problem}"
+        );
+        assert_eq!(problem.lines().count(), 1);
+    }
+    let away = refused("postgres://127.0.0.1:1/recado", &["migrate"]).await;
+    assert!(away.starts_with("recado-api: PostgreSQL: "), "{away}");
+}

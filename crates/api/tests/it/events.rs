@@ -1,0 +1,190 @@
+use chrono::Utc;
+use domain::claim;
+use domain::record::{self, Outcome, Record};
+use insta::assert_json_snapshot;
+use queue::Listener;
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::eventually;
+use uuid::Uuid;
+
+use crate::world::{Answer, Api, NUMBER, Tenant, id, redacted};
+
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+
+async fn post_nothing(tenant: &Tenant<'_>, path: &str) -> Answer {
+    Answer::of(tenant.request(Method::POST, path)).await
+}
+
+/// Claims an event and records an attempt that failed for good.
+async fn fail(api: &Api, event: Uuid) {
+    let mut conn = api.conn().await;
+    let token = Uuid::new_v4();
+    let claimed = claim::claim(&mut conn, &[event], token, 60.0)
+        .await
+        .unwrap()
+        .remove(0);
+    let record = Record {
+        attempt_id: Uuid::now_v7(),
+        event_id: claimed.id,
+        client_id: claimed.client_id,
+        webhook_id: claimed.webhook_id,
+        token,
+        attempt: 1,
+        started_at: Utc::now(),
+        duration_ms: 12,
+        http_status: Some(500),
+        error_class: Some("http_status"),
+        error: Some("answered 500".to_owned()),
+        response: Some("oops".to_owned()),
+        outcome: Outcome::Dead {
+            reason: "all attempts failed".to_owned(),
+            gone: false,
+        },
+    };
+    record::record(&mut conn, &[record]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_shows_its_payload_and_every_attempt() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    acme.webhook(NUMBER).await;
+    let connection = acme.connection(NUMBER).await;
+    let event = acme.receive(&connection, &["3EB0"]).await[0];
+    let path = format!("/api/webhooks/events/{event}");
+    assert_json_snapshot!("pending_event", redacted(acme.get(&path).await.ok()));
+
+    let mut conn = api.conn().await;
+    let claimed = claim::claim(&mut conn, &[event], Uuid::new_v4(), 0.0)
+        .await
+        .unwrap();
+    let sent: Value = serde_json::from_slice(&claimed[0].body().unwrap()).unwrap();
+    assert_eq!(acme.get(&path).await.ok()["event"]["payload"], sent);
+
+    fail(&api, event).await;
+    assert_json_snapshot!("failed_event", redacted(acme.get(&path).await.ok()));
+}
+
+#[tokio::test]
+async fn a_retry_starts_the_event_again_and_rings() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    acme.webhook(NUMBER).await;
+    let connection = acme.connection(NUMBER).await;
+    let event = acme.receive(&connection, &["3EB0"]).await[0];
+    fail(&api, event).await;
+
+    let path = format!("/api/webhooks/events/{event}");
+    let answer = post_nothing(&acme, &format!("{path}/retry")).await.ok();
+    assert_eq!(
+        answer,
+        json!({
+            "status": "success",
+            "message": "Event requeued for delivery",
+            "event": {"id": event, "status": "pending", "attempt_count": 0},
+        })
+    );
+    assert_eq!(
+        Listener::new(api.redis.client())
+            .wait(10, SECOND)
+            .await
+            .unwrap(),
+        [event]
+    );
+    let shown = acme.get(&path).await.ok()["event"].clone();
+    assert_eq!(
+        (&shown["status"], &shown["attempt_count"]),
+        (&json!("pending"), &json!(0))
+    );
+    assert_eq!(shown["attempts"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_whose_webhook_takes_nothing_cannot_be_retried() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    let webhook = acme.webhook(NUMBER).await;
+    let connection = acme.connection(NUMBER).await;
+    let event = acme.receive(&connection, &["3EB0"]).await[0];
+    acme.delete(&format!("/api/webhooks/{webhook}")).await.ok();
+
+    let refused = post_nothing(&acme, &format!("/api/webhooks/events/{event}/retry")).await;
+    assert_eq!(
+        refused.problem(409)["type"],
+        "urn:recado:problem:no-receiver"
+    );
+    let shown = acme
+        .get(&format!("/api/webhooks/events/{event}"))
+        .await
+        .ok();
+    assert_eq!(shown["event"]["status"], "failed");
+}
+
+#[tokio::test]
+async fn events_are_listed_newest_first_by_offset_and_by_cursor() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    let webhook = acme.webhook(NUMBER).await;
+    let connection = acme.connection(NUMBER).await;
+    let mut expected = acme.receive(&connection, &["A", "B", "C", "D", "E"]).await;
+    expected.reverse();
+    let path = format!("/api/webhooks/{webhook}/events");
+    let ids = |page: &Value| -> Vec<Uuid> {
+        page["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| id(&event["id"]))
+            .collect()
+    };
+
+    let all = acme.get(&path).await.ok();
+    assert_eq!((&all["total"], &all["count"]), (&json!(5), &json!(5)));
+    assert_eq!(
+        (&all["total_is_capped"], &all["next_cursor"]),
+        (&json!(false), &json!(null))
+    );
+    assert_eq!(ids(&all), expected);
+
+    let page = acme.get(&format!("{path}?limit=2&offset=1")).await.ok();
+    assert_json_snapshot!("page_of_events", redacted(page.clone()));
+    assert_eq!(ids(&page), expected[1..3]);
+
+    let mut seen = ids(&page);
+    let mut cursor = page["next_cursor"].as_str().map(str::to_owned);
+    while let Some(behind) = cursor {
+        // What arrives meanwhile is newer, and moves no page.
+        acme.receive(&connection, &[&format!("later than {behind}")])
+            .await;
+        let page = acme
+            .get(&format!("{path}?limit=2&cursor={behind}"))
+            .await
+            .ok();
+        seen.extend(ids(&page));
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+    }
+    assert_eq!(seen, expected[1..]);
+}
+
+#[tokio::test]
+async fn a_ring_that_is_lost_costs_the_retry_nothing_but_time() {
+    let api = Api::start_with(&[("REDIS_URL", "redis://127.0.0.1:1")]).await;
+    let acme = api.tenant("acme").await;
+    acme.webhook(NUMBER).await;
+    let connection = acme.connection(NUMBER).await;
+    let event = acme.receive(&connection, &["3EB0"]).await[0];
+    fail(&api, event).await;
+
+    post_nothing(&acme, &format!("/api/webhooks/events/{event}/retry"))
+        .await
+        .ok();
+    let due = eventually(5 * SECOND, async || {
+        let mut conn = api.conn().await;
+        claim::claim_due(&mut conn, 1, Uuid::new_v4(), 60.0)
+            .await
+            .unwrap()
+            .pop()
+    });
+    assert_eq!(due.await.id, event);
+}

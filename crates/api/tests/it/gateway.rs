@@ -1,0 +1,61 @@
+//! What a gateway does to the rows of connections, without WhatsApp behind it.
+
+use std::time::Duration;
+
+use diesel_async::AsyncPgConnection;
+use domain::connection::{Connection, Desired, Status};
+use runtime::postgres::Pool;
+use tokio::task::JoinHandle;
+
+use crate::world::Api;
+
+/// As long as WhatsApp's.
+pub(crate) const CODE: &str = "2@2vyrc2iIxwqcUYjNMXwdf0GLLi3ONx5hcBrCzIDaV6a8CXZWrXjRdBVLiWzc9w1lGgsvNmSSvQ0OCr+w5KpYGXKn,Oq6bJbsKb1yGYHK2lwu2pbKH5LGw0tPmvQbXRhq9lXg=,8Jb5Rq8gGXmVt1h0n3o9c1VbW1l0m2Qq3S0dYxJtWmU=,mFQmCkBz2s0R0p1GzZq0G0F4b1m8B0y7x6w5v4u3t2s=";
+
+/// Stops with this value.
+pub(crate) struct Gateway(JoinHandle<()>);
+
+impl Gateway {
+    pub(crate) fn start(api: &Api) -> Self {
+        Self(tokio::spawn(reconcile_for_ever(api.database.pool())))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn reconcile_for_ever(pool: Pool) {
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tick.tick().await;
+        let mut conn = pool.get().await.unwrap();
+        for row in Connection::to_reconcile(&mut conn).await.unwrap() {
+            reconcile(&mut conn, &row).await;
+        }
+    }
+}
+
+async fn reconcile(conn: &mut AsyncPgConnection, row: &Connection) {
+    let reached = |status: Status| row.status == status.as_str();
+    if row.is(Desired::Connected) && row.jid.is_some() && !reached(Status::Connected) {
+        Connection::transition(conn, row.id, Status::Connected, None)
+            .await
+            .unwrap();
+    } else if row.is(Desired::Connected) && row.jid.is_none() && row.qr_code.is_none() {
+        Connection::show_qr(conn, row.id, CODE, 60.0).await.unwrap();
+    } else if row.is(Desired::Disconnected) {
+        Connection::transition(conn, row.id, Status::Disconnected, None)
+            .await
+            .unwrap();
+    } else if row.is(Desired::LoggedOut) {
+        Connection::transition(conn, row.id, Status::LoggedOut, None)
+            .await
+            .unwrap();
+        if row.deleted_at.is_some() {
+            Connection::remove(conn, row.id).await.unwrap();
+        }
+    }
+}
