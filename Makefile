@@ -13,12 +13,12 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## a phone's message all the way to a webhook; stays up, Ctrl-C stops all it started
-	@deploy/local/build dev
-	@exec $(TARGET)/debug/recado-demo
+	@started=$$(date +%s%3N) && deploy/local/build dev && \
+	  RECADO_DEMO_STARTED=$$started exec $(TARGET)/debug/recado-demo
 
 demo-check: ## the same, asserts each step, and exits
-	@deploy/local/build dev
-	@exec $(TARGET)/debug/recado-demo --check
+	@started=$$(date +%s%3N) && deploy/local/build dev && \
+	  RECADO_DEMO_STARTED=$$started exec $(TARGET)/debug/recado-demo --check
 
 up: ## the whole system in the background, addresses in .run/env (GATEWAYS=1 DISPATCHERS=1)
 	@deploy/local/up

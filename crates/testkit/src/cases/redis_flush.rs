@@ -7,7 +7,7 @@ use anyhow::ensure;
 use redis::aio::MultiplexedConnection;
 
 use super::stage::Stage;
-use crate::{Signal, eventually};
+use crate::eventually;
 
 /// While the dispatcher is held, rings gather; so many are enough.
 const RINGS: u64 = 5;
@@ -19,11 +19,11 @@ pub(super) async fn inflict(stage: &mut Stage) -> anyhow::Result<()> {
     for fault in 0..stage.faults {
         stage.moment(fault).await?;
         if fault % 2 == 0 {
-            stage.system.dispatchers[0].signal(Signal::STOP);
+            stage.system.dispatchers[0].freeze().await;
             lost += rings(&mut redis).await;
         }
         redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
-        stage.system.dispatchers[0].signal(Signal::CONT);
+        stage.system.dispatchers[0].thaw();
     }
     ensure!(lost > 0, "no ring was lost: the case tried nothing");
     stage.tell("rings_lost", lost);

@@ -1,0 +1,54 @@
+//! The demo and the fault cases in a small size, on the real programs. Each has a whole system of its own
+//! and needs the machine for itself.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+
+mod demo;
+
+use testkit::cases::{self, Case, Scale};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// One at a time, where the tests of a binary share a process.
+static MACHINE: Mutex<()> = Mutex::const_new(());
+
+async fn alone() -> MutexGuard<'static, ()> {
+    MACHINE.lock().await
+}
+
+async fn holds(case: Case) {
+    let _alone = alone().await;
+    let scale = Scale {
+        messages: 120,
+        accounts: 5,
+        rate: 12.0,
+        faults: 2,
+        logs: None,
+    };
+    let passed = cases::run(case, &scale).await.unwrap();
+    eprintln!("{case}: {passed}");
+    assert_eq!((passed.figures.sent, passed.figures.lost), (120, 0));
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_the_gateway_is_killed() {
+    holds(Case::GatewayKill).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_dispatchers_are_killed() {
+    holds(Case::DispatcherKill).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_redis_forgets_everything() {
+    holds(Case::RedisFlush).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_while_redis_is_away() {
+    holds(Case::RedisDown).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_postgres_restarts_or_is_away_while_the_gateway_is_killed() {
+    holds(Case::PostgresRestart).await;
+}
