@@ -1,4 +1,5 @@
 use chrono::Utc;
+use diesel_async::SimpleAsyncConnection;
 use domain::claim;
 use domain::record::{self, Outcome, Record};
 use insta::assert_json_snapshot;
@@ -187,4 +188,27 @@ async fn a_ring_that_is_lost_costs_the_retry_nothing_but_time() {
             .pop()
     });
     assert_eq!(due.await.id, event);
+}
+
+#[tokio::test]
+async fn a_total_is_counted_to_ten_thousand_and_no_further() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    let webhook = acme.webhook(NUMBER).await;
+    let insert = format!(
+        r#"INSERT INTO whatsapp_webhook_events (id, client_id, webhook_id, source_id, event_type,
+               message_id, chat, "from", "to", message_type, content, metadata, "timestamp", status)
+           SELECT gen_random_uuid(), {}, '{webhook}', gen_random_uuid(), 'message',
+               'M' || n, '', '', '', 'text', '', '{{}}', now(), 'delivered'
+           FROM generate_series(1, 10001) n"#,
+        acme.id
+    );
+    api.conn().await.batch_execute(&insert).await.unwrap();
+    let path = format!("/api/webhooks/{webhook}/events");
+    let last = acme.get(&format!("{path}?offset=10000")).await.ok();
+    assert_eq!(
+        (&last["total"], &last["total_is_capped"], &last["count"]),
+        (&json!(10_000), &json!(true), &json!(1))
+    );
+    assert_eq!(last["events"][0]["message_id"], "M1");
 }

@@ -253,3 +253,28 @@ async fn a_session_that_ends_while_it_is_connected_is_a_conflict_that_says_why()
         (&json!("logged_out"), &json!("number_mismatch"))
     );
 }
+
+#[tokio::test]
+async fn calls_that_wait_for_a_gateway_hold_no_database_connection() {
+    let api = Api::start_with(&[("DATABASE_POOL_SIZE", "1"), ("GATEWAY_WAIT", "3000")]).await;
+    let acme = api.tenant("acme").await;
+    let waiting = futures_util::future::join_all((0..8).map(|n| {
+        let number = format!("49151000000{n}");
+        let body = json!({"user_id": Uuid::new_v4(), "phone_number": number});
+        let acme = &acme;
+        async move { acme.post(CONNECT, body).await.problem(503) }
+    }));
+    let others = async {
+        testkit::eventually(std::time::Duration::from_secs(10), async || {
+            acme.get("/api/whatsapp/connections").await.ok()["count"] == 8
+        })
+        .await;
+        acme.webhook(NUMBER).await;
+    };
+    // The others are done while all eight still wait.
+    futures_util::pin_mut!(waiting, others);
+    match futures_util::future::select(waiting, others).await {
+        futures_util::future::Either::Left(_) => panic!("the wait was over first"),
+        futures_util::future::Either::Right((_, waiting)) => drop(waiting.await),
+    }
+}

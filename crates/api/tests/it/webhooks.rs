@@ -187,3 +187,21 @@ async fn an_empty_change_changes_nothing_and_activation_forgets_failures() {
     assert_eq!(active["webhook"]["is_active"], true);
     assert_eq!(active["webhook"]["failure_count"], 0);
 }
+
+#[tokio::test]
+async fn an_address_that_the_operator_allows_is_taken_and_kept_as_it_was_written() {
+    let api = Api::start_with(&[("WEBHOOK_ALLOWED_CIDRS", "127.0.0.0/8")]).await;
+    let acme = api.tenant("acme").await;
+    let url = "http://127.1:9000/hook?a=b";
+    let request = json!({"phone_number": NUMBER, "webhook_url": url});
+    let made = acme.post("/api/webhooks/register", request).await;
+    assert_eq!(
+        (made.status, &made.json()["webhook"]["webhook_url"]),
+        (201, &json!(url))
+    );
+    let path = format!("/api/webhooks/{}", id(&made.json()["webhook"]["id"]));
+    let refused = acme
+        .patch(&path, json!({"webhook_url": "http://10.0.0.1/"}))
+        .await;
+    assert_eq!(refused.field(), "webhook_url");
+}
