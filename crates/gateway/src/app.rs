@@ -32,9 +32,9 @@ pub async fn run(context: Context<Config>) -> anyhow::Result<()> {
         shutdown,
         metrics,
     } = context;
-    let ops_config = config.ops.clone();
+    let ops = config.ops;
     let gateway = Gateway::new(config)?;
-    let address = ops::serve(ops_config, gateway.readiness(), metrics, shutdown.clone()).await?;
+    let address = ops::serve(ops, gateway.readiness(), metrics, shutdown.clone()).await?;
     tracing::info!(%address, "the ops port listens");
     gateway.run(&shutdown).await
 }

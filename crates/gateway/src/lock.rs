@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::result::{Error as QueryError, QueryResult};
+use diesel::result::QueryResult;
 use diesel::sql_types::{BigInt, Bool, Integer, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use domain::statement::Statement;
@@ -240,10 +240,6 @@ async fn terminate(conn: &mut AsyncPgConnection, former: Backend) -> QueryResult
     .execute(conn)
     .await
     .map(drop)
-    .or_else(|error| match error {
-        QueryError::NotFound => Ok(()),
-        error => Err(error),
-    })
 }
 
 /// Pauses from 50 ms doubled up to a second.

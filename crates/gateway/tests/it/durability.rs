@@ -126,6 +126,40 @@ async fn messages_that_come_again_add_nothing() {
     gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_body_did_not_survive_is_told_as_lost_and_not_swallowed() {
+    let rig = Rig::start().await;
+    let webhook = rig.webhook(&["message.*"]).await;
+    let gateway = rig.gateway();
+    rig.link(NUMBER).await;
+    rig.post("/admin/faults", json!({"drop_acks": true}).to_string())
+        .await;
+    let ids = rig
+        .send(json!({"to": NUMBER, "from": ANA, "text": "gone"}))
+        .await;
+    rig.wait_for_rows(1).await;
+    gateway.stop().await;
+    // What a database that was set back to an hour ago looks like to a ratchet that was not.
+    rig.conn()
+        .await
+        .batch_execute("DELETE FROM whatsapp_messages; DELETE FROM whatsapp_webhook_events")
+        .await
+        .unwrap();
+    rig.post("/admin/faults", json!({"drop_acks": false}).to_string())
+        .await;
+
+    let gateway = rig.gateway();
+    rig.wait_for_acks(NUMBER).await;
+    let rows = rig.rows().await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0].event_type, "message.undecryptable");
+    assert_eq!(rows[0].message_id, ids[0]);
+    assert_eq!(rows[0].from, ANA);
+    assert_eq!(rows[0].metadata["reason"], "body_lost");
+    assert_eq!(rig.events(&webhook).await.len(), 1);
+    gateway.stop().await;
+}
+
 /// A row that PostgreSQL refuses is kept in another form, alone.
 async fn refused_row_is_kept_raw(refusal: &str) {
     let rig = Rig::start().await;
