@@ -4,7 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod config;
 
-// a request's way, in order
+// a request's way: access, routes, auth, extract, handlers, and error where it ends early
 mod access;
 mod auth;
 mod error;
