@@ -101,6 +101,17 @@ fn query(text: &str) -> Result<std::collections::HashMap<String, String>, Refuse
         .map_err(Refused::bad_request)
 }
 
+/// An answer says that it has happened, so it must outlive the process.
+async fn written(world: &World) -> Result<(), Refused> {
+    match world.journal.flushed().await {
+        true => Ok(()),
+        false => Err(Refused::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the state cannot be written",
+        )),
+    }
+}
+
 async fn scan_qr(
     world: web::Data<World>,
     request: actix_web::HttpRequest,
@@ -114,6 +125,7 @@ async fn scan_qr(
     let code = std::str::from_utf8(&body).map_err(Refused::bad_request)?;
     let paired = pairing::scan(&world, code, phone.as_deref());
     let paired = paired.await.map_err(Refused::conflict)?;
+    written(&world).await?;
     Ok(HttpResponse::Ok().json(json!({
         "phone": paired.phone,
         "device": paired.device,

@@ -139,6 +139,11 @@ impl Journal {
         durable.wait_for(|at| *at >= position).await.is_ok()
     }
 
+    /// Waits until everything committed so far is written: before a promise is given.
+    pub(crate) async fn flushed(&self) -> bool {
+        self.durable(self.tail()).await
+    }
+
     /// Resolves with the reason once the journal cannot be written any more.
     pub(crate) async fn failed(&self) -> String {
         let Some(writer) = &self.writer else {

@@ -7,7 +7,7 @@ use serde_json::json;
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
-use super::{Answer, Refused, query};
+use super::{Answer, Refused, query, written};
 use crate::account::Account;
 use crate::device::Device;
 use crate::device_list;
@@ -126,8 +126,8 @@ pub(super) async fn logout(
         account.remove_device(device.id);
         device.erase(&device.lock(), &mut batch);
     }
-    let position = world.journal.commit(batch);
-    world.journal.durable(position).await;
+    world.journal.commit(batch);
+    written(&world).await?;
     device_list::announce(&account).map_err(Refused::conflict)?;
     let removed = stream_error(Some("401"), Some("device_removed"));
     Ok(hang_up(&devices, Some(&removed)))
@@ -142,6 +142,7 @@ pub(super) async fn ban(
     let (account, devices) = subject(&world, &phone, &request)?;
     account.change(|standing| standing.banned = true);
     world.keep(&account);
+    written(&world).await?;
     let failure = NodeBuilder::new("failure").attr("reason", 403).build();
     Ok(hang_up(&devices, Some(&failure)))
 }

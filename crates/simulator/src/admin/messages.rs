@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use waproto::buffa::Message as _;
 use waproto::whatsapp::Message;
 
-use super::{Answer, Refused, parse, query};
+use super::{Answer, Refused, parse, query, written};
 use crate::account::Account;
 use crate::delivery::{self, Addressing, Letter};
 use crate::journal::Batch;
@@ -170,8 +170,9 @@ pub(super) async fn send(world: web::Data<World>, body: web::Bytes) -> Answer {
     let writing = write(world.clone().into_inner(), letters, spacing);
     let writing = world.runtime.spawn(writing);
     if spacing.is_none() {
-        let written = writing.await.map_err(Refused::conflict)?;
-        written.map_err(Refused::conflict)?;
+        let result = writing.await.map_err(Refused::conflict)?;
+        result.map_err(Refused::conflict)?;
+        written(&world).await?;
     }
     let mut answer = json!({ "ids": ids });
     if let Some(group) = group {
@@ -259,6 +260,7 @@ pub(super) async fn resend(world: web::Data<World>, id: web::Path<String>) -> An
     if resent == 0 {
         return Err(Refused::conflict("every device has acknowledged it"));
     }
+    written(&world).await?;
     Ok(HttpResponse::Ok().json(json!({ "id": *id, "devices": resent })))
 }
 
