@@ -85,7 +85,18 @@ pub(super) fn share_app_state_key_when_due(
     if member.device.lock().profile.key_shared {
         return Ok(());
     }
-    delivery::share_app_state_key(&member.world, &member.account, &member.device)
+    delivery::share_app_state_key(&member.world, &member.account, &member.device)?;
+    // Real accounts keep their name in the app state, which is empty here: without a name, some
+    // clients look for it there at every login, and wait.
+    let introduction = NodeBuilder::new("notification")
+        .attr("from", member.account.jid())
+        .attr("id", message_id())
+        .attr("t", unix_time())
+        .attr("type", "account_sync")
+        .attr("pushname", member.account.standing().name)
+        .build();
+    member.reply(&introduction, 0);
+    Ok(())
 }
 
 fn digest(state: &State) -> Reply {
