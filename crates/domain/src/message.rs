@@ -34,7 +34,7 @@ pub struct NewMessage {
 }
 
 /// The longest WhatsApp id that an index entry holds; real ones have 16 to 32 characters.
-pub const MESSAGE_ID_BYTES: usize = 512;
+const MESSAGE_ID_BYTES: usize = 512;
 
 impl NewMessage {
     /// Why PostgreSQL cannot store this row, where that can be told beforehand.
@@ -107,6 +107,13 @@ pub(crate) async fn insert_new(
     .load(conn)
     .await?;
     Ok(inserted.into_iter().map(|row| row.id).collect())
+}
+
+/// The form in which a WhatsApp id is committed that PostgreSQL would refuse; any other stays as it is.
+pub fn storable_id(message_id: &str) -> String {
+    let mut id = message_id.replace('\0', "\u{fffd}");
+    id.truncate(id.floor_char_boundary(MESSAGE_ID_BYTES));
+    id
 }
 
 /// Whether a message of that WhatsApp id is committed for the connection, in whatever chat.

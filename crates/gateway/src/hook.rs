@@ -1,9 +1,10 @@
 //! What the library calls before it acknowledges a message.
 
+pub(crate) mod lost;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chrono::Utc;
 use domain::phone::Phone;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,7 +13,6 @@ use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow, async_trait};
 
 use crate::committer::{Entry, Inbox};
 use crate::store::inflight::{Key, Registry};
-use crate::store::pending_inbound::{LostBodies, LostBody};
 use crate::translate::{self, Owner};
 
 /// Commits one session's messages. `Ok` only after the commit; while PostgreSQL is away it waits, because the
@@ -56,21 +56,6 @@ impl InboundDurabilityHook for Hook {
             entries.push(Entry::new(row, Some(Arc::clone(message))));
         }
         self.commit(entries).await
-    }
-}
-
-#[async_trait]
-impl LostBodies for Hook {
-    async fn report(&self, lost: LostBody<'_>) -> anyhow::Result<()> {
-        self.check_number()?;
-        let LostBody {
-            chat,
-            sender,
-            message_id,
-            ..
-        } = lost;
-        let row = translate::lost(&self.owner, chat, sender, message_id, Utc::now());
-        self.commit(vec![Entry::new(row, None)]).await
     }
 }
 

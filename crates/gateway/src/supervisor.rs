@@ -34,6 +34,10 @@ pub(crate) struct Supervisor {
     /// Rows that want a session and have none, the next one first.
     waiting: VecDeque<Connection>,
     pace: Pace,
+    /// The last look at the rows failed, which was said.
+    blind: bool,
+    /// This gateway holds as many sessions as it may, which was said.
+    full: bool,
 }
 
 struct Running {
@@ -54,6 +58,8 @@ impl Supervisor {
             running: HashMap::new(),
             retries: HashMap::new(),
             waiting: VecDeque::new(),
+            blind: false,
+            full: false,
         }
     }
 
@@ -84,10 +90,16 @@ impl Supervisor {
 
     /// Compares the rows with the sessions.
     async fn look(&mut self) {
-        match timeout(LOOK, self.rows()).await {
-            Ok(Ok(rows)) => self.reconcile(rows),
-            Ok(Err(error)) => tracing::warn!(%error, "the connections could not be read"),
-            Err(_) => tracing::warn!("the connections were not read within {LOOK:?}"),
+        let rows = timeout(LOOK, self.rows()).await;
+        match rows.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {LOOK:?}"))) {
+            Ok(rows) => {
+                self.blind = false;
+                self.reconcile(rows);
+            }
+            Err(error) if !std::mem::replace(&mut self.blind, true) => {
+                tracing::warn!("the connections cannot be read: {error:#}");
+            }
+            Err(_) => {}
         }
         self.start_waiting();
         self.measure();
@@ -197,7 +209,7 @@ impl Supervisor {
         }
     }
 
-    fn measure(&self) {
+    fn measure(&mut self) {
         let connected = |running: &&Running| *running.status.borrow() == Status::Connected;
         let connected = self.running.values().filter(connected).count();
         let others = self.running.len() - connected;
@@ -205,13 +217,15 @@ impl Supervisor {
         metrics::gauge!("recado_gateway_sessions", "status" => "reconnecting").set(others as f64);
         metrics::gauge!("recado_gateway_sessions", "status" => "waiting")
             .set(self.waiting.len() as f64);
-        if !self.waiting.is_empty() && self.running.len() >= self.limits.capacity.get() {
+        let full = !self.waiting.is_empty() && self.running.len() >= self.limits.capacity.get();
+        if full && !self.full {
             tracing::warn!(
                 waiting = self.waiting.len(),
                 capacity = self.limits.capacity,
                 "connections wait: this gateway is full"
             );
         }
+        self.full = full;
     }
 }
 

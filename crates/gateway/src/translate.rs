@@ -10,7 +10,7 @@ mod parties;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
-use domain::message::{MESSAGE_ID_BYTES, NewMessage};
+use domain::message::{NewMessage, storable_id};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
@@ -141,13 +141,11 @@ pub(crate) fn unsupported(
     reason: &str,
 ) -> NewMessage {
     let storable = |text: &str| text.replace('\0', "\u{fffd}");
-    let mut message_id = storable(&refused.message_id);
-    message_id.truncate(message_id.floor_char_boundary(MESSAGE_ID_BYTES));
     let mut metadata = with("{\"v\":1}", "reason", Some(reason));
     metadata = with(&metadata, "chat", Some(&storable(&refused.chat)));
     metadata = with(&metadata, "kind", message.and_then(kind::of));
     NewMessage {
-        message_id,
+        message_id: storable_id(&refused.message_id),
         chat: storable(&refused.chat),
         from: storable(&refused.from),
         to: storable(&refused.to),

@@ -21,6 +21,7 @@ use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
 
 use super::Shared;
 use super::signals::{Signal, Signals};
+use crate::hook::lost::LostMessages;
 use crate::hook::{Hook, is_owners};
 use crate::lock::Backoff;
 use crate::store::{self, Shelf, Store};
@@ -68,7 +69,7 @@ impl Link {
             pool: shared.pool.clone(),
             keyring: Arc::clone(&shared.keyring),
             inflight: Arc::clone(&shared.inflight),
-            lost_bodies: Arc::new(hook.clone()),
+            lost_bodies: Arc::new(LostMessages::new(hook.clone(), shared.pool.clone())),
         };
         let sockets = TokioWebSocketTransportFactory::new().with_url(shared.whatsapp.url.as_str());
         let version = shared.whatsapp.version;

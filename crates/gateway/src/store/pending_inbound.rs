@@ -25,7 +25,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::message::{MESSAGE_ID_BYTES, is_committed};
+use domain::message::{is_committed, storable_id};
 use domain::statement::Statement;
 use uuid::Uuid;
 use whatsapp_rust::async_trait;
@@ -119,7 +119,7 @@ impl Store {
 
     /// What can be said of a message, looked up in the order in which a message moves.
     async fn look_up(&self, key: Key, id: &str) -> Result<Known> {
-        let id = committed_id(id);
+        let id = storable_id(id);
         self.read("get_pending_inbound", Patience::Outage, async |conn| {
             let row: Option<Option<Vec<u8>>> = pending::table
                 .find((self.device_id, key.as_bytes()))
@@ -144,10 +144,10 @@ impl Store {
             sender,
             message_id: id,
         };
-        tracing::error!(
+        tracing::warn!(
             connection_id = %self.connection_id,
             message_id = id,
-            "a message's ratchet was kept and its body was not"
+            "a message's ratchet was kept and its body is not found"
         );
         self.shelf
             .lost_bodies
@@ -255,7 +255,7 @@ impl Store {
         for [chat, sender, id] in names {
             chats.push(storable(chat));
             senders.push(storable(sender));
-            ids.push(committed_id(id));
+            ids.push(storable_id(id));
         }
         self.write(operation, Patience::Unending, async |conn| {
             Statement::new(
@@ -283,11 +283,4 @@ impl Store {
 /// The key is made of the true one.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
-}
-
-/// The id under which a message is committed: storable, and not longer than an index entry.
-fn committed_id(id: &str) -> String {
-    let mut id = storable(id);
-    id.truncate(id.floor_char_boundary(MESSAGE_ID_BYTES));
-    id
 }

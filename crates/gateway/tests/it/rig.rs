@@ -84,6 +84,13 @@ pub(crate) struct Holder {
     task: JoinHandle<anyhow::Result<()>>,
 }
 
+/// For the simulator's control API.
+pub(crate) fn http() -> reqwest::Client {
+    runtime::tls::install_provider();
+    let client = reqwest::Client::builder().no_proxy().timeout(LIMIT);
+    client.build().unwrap()
+}
+
 impl Holder {
     pub(crate) async fn stop(self) {
         self.shutdown.soft().cancel();
@@ -105,7 +112,6 @@ impl Rig {
     }
 
     async fn over(database: Database, redis_url: String, redis: Option<RedisDatabase>) -> Self {
-        runtime::tls::install_provider();
         let simulator = Simulator::start(simulator::Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             state: None,
@@ -118,7 +124,7 @@ impl Rig {
             database,
             redis_url,
             _redis: redis,
-            http: reqwest::Client::new(),
+            http: http(),
             client_id: client.id,
         }
     }

@@ -8,14 +8,12 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use serde_json::{Value, json};
 use testkit::{Database, Process, Server, Servers, eventually};
 
-use crate::rig::{ANA, LIMIT, NUMBER, Rig};
+use crate::rig::{ANA, LIMIT, NUMBER, Rig, http};
 
 /// The answer of `/readyz`: whether it is 200, and what it says.
 async fn readiness(process: &Process) -> Option<(bool, Value)> {
-    runtime::tls::install_provider();
-    let answer = reqwest::get(format!("{}/readyz", process.url("OPS_PORT")))
-        .await
-        .ok()?;
+    let url = format!("{}/readyz", process.url("OPS_PORT"));
+    let answer = http().get(url).send().await.ok()?;
     let ready = answer.status().is_success();
     Some((ready, answer.json().await.ok()?))
 }
