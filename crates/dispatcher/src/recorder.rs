@@ -228,3 +228,112 @@ fn strip(record: &mut Record) -> bool {
     record.error = class;
     had
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use diesel::prelude::*;
+    use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+    use domain::record::Outcome;
+    use domain::schema::whatsapp_webhook_events as events;
+    use testkit::Database;
+    use tokio::sync::mpsc;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::intake::Budget;
+
+    const WEBHOOK: Uuid = Uuid::from_u128(1);
+    const TOKEN: Uuid = Uuid::from_u128(2);
+
+    /// A database with so many events under a claim.
+    async fn claimed(count: u32) -> Database {
+        let database = Database::create().await;
+        let sql = format!(
+            r#"INSERT INTO clients (name) VALUES ('acme');
+               INSERT INTO whatsapp_webhooks (id, client_id, phone_number, phone_key, webhook_url, secret)
+               VALUES ('{WEBHOOK}', 1, '1', '1', 'https://example.com', '');
+               INSERT INTO whatsapp_webhook_events (id, client_id, webhook_id, source_id, event_type,
+                   message_id, chat, "from", "to", message_type, content, metadata, "timestamp", claim_token)
+               SELECT lpad(to_hex(n), 32, '0')::uuid, 1, '{WEBHOOK}', '{WEBHOOK}', 'message',
+                   '', '', '', '', 'text', '', '{{}}', now(), '{TOKEN}'
+               FROM generate_series(1, {count}) AS n"#
+        );
+        database.connect().await.batch_execute(&sql).await.unwrap();
+        database
+    }
+
+    fn attempt(event: u128, response: &str) -> Record {
+        Record {
+            attempt_id: Uuid::now_v7(),
+            event_id: Uuid::from_u128(event),
+            client_id: 1,
+            webhook_id: WEBHOOK,
+            token: TOKEN,
+            attempt: 1,
+            started_at: Utc::now(),
+            duration_ms: 1,
+            http_status: Some(200),
+            error_class: None,
+            error: None,
+            response: Some(response.to_owned()),
+            outcome: Outcome::Delivered,
+        }
+    }
+
+    /// Records all of it, as a dispatcher does that stops.
+    async fn recorded(database: &Database, what: Vec<What>) -> Budget {
+        let budget = Budget::new(what.len());
+        let mut room = budget.take(what.len()).await;
+        let (sender, entries) = mpsc::unbounded_channel();
+        for what in what {
+            let permit = room.split(1).unwrap();
+            assert!(sender.send(Entry { what, permit }).is_ok());
+        }
+        drop(sender);
+        let link = Link::new(database.config());
+        Recorder::new(link, entries, Arc::new(Meters::new())).run().await;
+        budget
+    }
+
+    async fn responses(database: &Database) -> Vec<(String, Option<String>)> {
+        events::table
+            .order(events::id)
+            .select((events::status, events::response))
+            .load(&mut database.connect().await)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_poison_record_is_written_without_the_receivers_words_and_hurts_no_other() {
+        let database = claimed(9).await;
+        let what = (1..=9)
+            .map(|n| What::Attempt(attempt(n, if n == 6 { "a\0b" } else { "fine" })))
+            .collect();
+        let budget = recorded(&database, what).await;
+        for (number, (status, response)) in (1..).zip(responses(&database).await) {
+            let expected = (number != 6).then(|| "fine".to_owned());
+            assert_eq!((status.as_str(), response), ("delivered", expected));
+        }
+        assert_eq!(budget.take(9).await.num_permits(), 9, "all room is free again");
+    }
+
+    #[tokio::test]
+    async fn two_outcomes_of_one_event_are_written_one_after_the_other() {
+        let database = claimed(1).await;
+        let mut late = attempt(1, "late");
+        late.token = Uuid::from_u128(3);
+        let what = vec![What::Attempt(attempt(1, "first")), What::Attempt(late)];
+        recorded(&database, what).await;
+        let expected = ("delivered".to_owned(), Some("first".to_owned()));
+        assert_eq!(responses(&database).await, [expected]);
+        let superseded: i64 = domain::schema::whatsapp_delivery_attempts::table
+            .filter(domain::schema::whatsapp_delivery_attempts::superseded)
+            .count()
+            .get_result(&mut database.connect().await)
+            .await
+            .unwrap();
+        assert_eq!(superseded, 1);
+    }
+}

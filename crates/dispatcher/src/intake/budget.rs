@@ -22,7 +22,7 @@ impl Budget {
     }
 
     /// Waits for room for one, and takes what room there is for up to `most`.
-    pub(super) async fn take(&self, most: usize) -> OwnedSemaphorePermit {
+    pub(crate) async fn take(&self, most: usize) -> OwnedSemaphorePermit {
         let one = Arc::clone(&self.free).acquire_owned().await;
         let mut room = one.expect("the budget is never closed");
         let more = self.free.available_permits().min(most - 1);
