@@ -11,8 +11,7 @@ use waproto::buffa::{Message as _, MessageField};
 use waproto::whatsapp::Message;
 use waproto::whatsapp::message::{
     AppStateSyncKey, AppStateSyncKeyData, AppStateSyncKeyFingerprint, AppStateSyncKeyId,
-    AppStateSyncKeyShare, DeviceSentMessage, ProtocolMessage, SenderKeyDistributionMessage,
-    protocol_message,
+    AppStateSyncKeyShare, ProtocolMessage, SenderKeyDistributionMessage, protocol_message,
 };
 
 use crate::account::Account;
@@ -123,18 +122,12 @@ impl Letter {
         if !self.from_me {
             return self.content.to_vec();
         }
-        // The copy of an own message says to whom it went; the bytes inside stay as given.
-        let copy = Message {
-            device_sent_message: MessageField::some(DeviceSentMessage {
-                destination_jid: Some(self.contact.jid().to_string()),
-                message: MessageField::some(
-                    Message::decode_from_slice(&self.content).unwrap_or_default(),
-                ),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        copy.encode_to_vec()
+        // The copy of an own message says to whom it went. It is put together by hand, so that
+        // content that no schema knows stays in it.
+        const DEVICE_SENT_MESSAGE: u32 = 31;
+        let mut copy = field(1, self.contact.jid().to_string().as_bytes());
+        copy.extend(field(2, &self.content));
+        field(DEVICE_SENT_MESSAGE, &copy)
     }
 
     fn envelope(&self, encs: Vec<Node>) -> Node {
@@ -203,6 +196,20 @@ impl Letter {
             },
         }
     }
+}
+
+/// A length-delimited field of a protobuf.
+fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + 12);
+    for mut value in [u64::from(number << 3 | 2), bytes.len() as u64] {
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+    }
+    out.extend_from_slice(bytes);
+    out
 }
 
 /// Encrypts for one device, starting a session when there is none.

@@ -12,7 +12,7 @@ use crate::connection::{Incoming, Outlet};
 use crate::device::Device;
 use crate::journal::Position;
 use crate::offline::{PATIENCE, Phase};
-use crate::stanza::{bytes_in, iq_error, required, stream_error, text};
+use crate::stanza::{bytes_in, iq_error, jid, required, stream_error, text};
 use crate::world::{World, unix_time};
 use crate::{iq, receipts, router};
 
@@ -135,13 +135,29 @@ impl Member {
                     "<{}> failed: {error:#}",
                     node.tag
                 );
-                if node.tag == "iq" {
-                    let id = text(node, "id").unwrap_or_default();
-                    self.reply(&iq_error(&id, 500, "internal-server-error"), 0);
-                }
+                self.refuse(node);
             }
         }
         Ok(())
+    }
+
+    /// What waits for an answer gets one.
+    fn refuse(&self, node: &NodeRef<'_>) {
+        let id = text(node, "id").unwrap_or_default();
+        match &*node.tag {
+            "iq" => self.reply(&iq_error(&id, 500, "internal-server-error"), 0),
+            "message" => {
+                let mut nack = NodeBuilder::new("ack")
+                    .attr("class", "message")
+                    .attr("id", id)
+                    .attr("error", 404);
+                if let Some(to) = jid(node, "to") {
+                    nack = nack.attr("from", to);
+                }
+                self.reply(&nack.build(), 0);
+            }
+            _ => {}
+        }
     }
 
     fn hear(&self, node: &NodeRef<'_>) -> Result<()> {

@@ -287,6 +287,10 @@ async fn the_accounts_own_phone_writes_and_the_device_gets_a_copy() {
     let message = control.acked(&ids[0]).await;
     assert_eq!(message["from"], number.as_str());
     assert_eq!(message["to"], CONTACT);
+    let group = json!({"to": number, "from": CONTACT, "from_me": true, "group": "g", "text": "us"});
+    control.send(group).await;
+    let received = phone.receives(2).await;
+    assert!(received[1].info.source.is_from_me && received[1].info.source.is_group);
     phone.stop().await;
     simulator.stop().await;
 }
