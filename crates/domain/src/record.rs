@@ -1,6 +1,6 @@
 //! What came of attempts, written in batches: the ledger, the events' state, the webhooks' health.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -78,27 +78,39 @@ impl Outcome {
 ///
 /// An attempt whose claim was lost meanwhile is on record as superseded and changes no event. Texts
 /// must hold no NUL. At most one record per event. Returns how many attempts were superseded.
+///
+/// A batch may be written again when it is not known what became of it: an attempt that is on record
+/// already changes nothing.
 pub async fn record(conn: &mut AsyncPgConnection, batch: &[Record]) -> QueryResult<usize> {
     conn.transaction(async |conn| {
-        let applied = write_events(conn, batch).await?;
-        write_health(conn, &health(batch)).await?;
-        Ok(batch.len() - applied)
+        let written = write_events(conn, batch).await?;
+        let new = batch
+            .iter()
+            .filter(|record| written.contains_key(&record.attempt_id));
+        write_health(conn, &health(new)).await?;
+        Ok(written.values().filter(|superseded| **superseded).count())
     })
     .await
 }
 
-async fn write_events(conn: &mut AsyncPgConnection, batch: &[Record]) -> QueryResult<usize> {
+/// The attempts that were not on record before, each with whether it was superseded.
+async fn write_events(
+    conn: &mut AsyncPgConnection,
+    batch: &[Record],
+) -> QueryResult<HashMap<Uuid, bool>> {
     #[derive(QueryableByName)]
-    struct Applied {
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        applied: i64,
+    struct Written {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+        #[diesel(sql_type = Bool)]
+        superseded: bool,
     }
     macro_rules! column {
         ($record:ident => $value:expr) => {
             batch.iter().map(|$record| $value).collect::<Vec<_>>()
         };
     }
-    let applied: Applied = Statement::new(concat!(
+    let written: Vec<Written> = Statement::new(concat!(
         "WITH input AS MATERIALIZED (
              SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                  AS t (attempt_id, event_id, client_id, webhook_id, token, attempt, started_at, duration_ms,
@@ -123,11 +135,12 @@ async fn write_events(conn: &mut AsyncPgConnection, batch: &[Record]) -> QueryRe
                  duration_ms, http_status, error_class, error, response,
                  NOT EXISTS (SELECT FROM updated WHERE updated.id = event_id)
              FROM input
-             ON CONFLICT DO NOTHING),
+             ON CONFLICT DO NOTHING
+             RETURNING id, superseded),
          dead AS (SELECT * FROM updated WHERE status = 'failed'),
          letters AS (",
         dead_letter::insert_from!("dead"),
-        ") SELECT count(*) AS applied FROM updated"
+        ") SELECT id, superseded FROM attempts"
     ))
     .bind::<Array<SqlUuid>, _>(column!(r => r.attempt_id))
     .bind::<Array<SqlUuid>, _>(column!(r => r.event_id))
@@ -144,9 +157,12 @@ async fn write_events(conn: &mut AsyncPgConnection, batch: &[Record]) -> QueryRe
     .bind::<Array<Text>, _>(column!(r => r.outcome.status()))
     .bind::<Array<Nullable<Double>>, _>(column!(r => r.outcome.delay()))
     .bind::<Array<Nullable<Text>>, _>(column!(r => r.outcome.reason()))
-    .get_result(conn)
+    .load(conn)
     .await?;
-    Ok(usize::try_from(applied.applied).unwrap_or(0))
+    Ok(written
+        .into_iter()
+        .map(|row| (row.id, row.superseded))
+        .collect())
 }
 
 /// What a batch says of one webhook.
@@ -162,7 +178,7 @@ struct Health<'a> {
 }
 
 /// In the order of the batch, by webhook (and in their order, so that two writers cannot deadlock).
-fn health(batch: &[Record]) -> BTreeMap<Uuid, Health<'_>> {
+fn health<'a>(batch: impl Iterator<Item = &'a Record>) -> BTreeMap<Uuid, Health<'a>> {
     let mut map: BTreeMap<Uuid, Health<'_>> = BTreeMap::new();
     for record in batch {
         let health = map.entry(record.webhook_id).or_insert(Health {
@@ -189,6 +205,7 @@ fn health(batch: &[Record]) -> BTreeMap<Uuid, Health<'_>> {
     map
 }
 
+/// Counts from the locked row: as the statement's snapshot has it, another's failures would be missing.
 async fn write_health(
     conn: &mut AsyncPgConnection,
     health: &BTreeMap<Uuid, Health<'_>>,
@@ -198,11 +215,11 @@ async fn write_health(
              SELECT * FROM unnest(?, ?, ?, ?, ?, ?)
                  AS t (id, succeeded, failures, last_error, last_attempt_at, gone)),
          locked AS MATERIALIZED (
-             SELECT w.id FROM whatsapp_webhooks w JOIN input ON input.id = w.id
+             SELECT w.id, w.failure_count FROM whatsapp_webhooks w JOIN input ON input.id = w.id
              ORDER BY w.id FOR NO KEY UPDATE OF w),
          counted AS (
-             SELECT w.id, input.failures + CASE WHEN input.succeeded THEN 0 ELSE w.failure_count END AS failures
-             FROM whatsapp_webhooks w JOIN locked ON locked.id = w.id JOIN input ON input.id = w.id)
+             SELECT id, input.failures + CASE WHEN input.succeeded THEN 0 ELSE locked.failure_count END AS failures
+             FROM locked JOIN input USING (id))
          UPDATE whatsapp_webhooks w
          SET failure_count = counted.failures,
              status = CASE WHEN counted.failures >= ? THEN 'failed'

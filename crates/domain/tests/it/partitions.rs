@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use chrono::{Days, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -88,35 +86,28 @@ async fn several_maintenances_at_once_make_each_partition_once() {
     assert_eq!((made.len(), total), (15, 15));
 }
 
-const WAITING: &str = "SELECT count(DISTINCT pid) AS count FROM pg_locks
-     WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-
 #[tokio::test]
 async fn while_a_partition_is_made_no_row_is_refused_and_none_is_missed() {
     let world = World::new().await;
     let token = Uuid::new_v4();
     let claimed = world.claimed("A", token).await;
     let message = world.message("B");
-    let (mut holder, mut watcher) = (world.conn().await, world.conn().await);
+    let mut holder = world.conn().await;
     let [mut upkeep, mut writer, mut recorder] =
         [world.conn().await, world.conn().await, world.conn().await];
-    let waiting = async |watcher: &mut AsyncPgConnection, count| {
-        let limit = Duration::from_secs(10);
-        testkit::eventually(limit, async || rows_in(watcher, WAITING).await == count).await;
-    };
 
     // Upkeep waits for a reader, and the others, whose rows are of that day, wait for upkeep.
     let hold = "BEGIN; LOCK TABLE whatsapp_webhook_events_default IN ACCESS SHARE MODE";
     holder.batch_execute(hold).await.unwrap();
     let epoch = chrono::DateTime::UNIX_EPOCH + Days::new(1);
     let upkeep = tokio::spawn(async move { maintain(&mut upkeep, epoch, None).await });
-    waiting(&mut watcher, 1).await;
+    world.waiting(1).await;
     let written = tokio::spawn(async move { world::accept(&mut writer, &[message]).await });
     let recorded = tokio::spawn(async move {
         let delivered = world::record(&claimed, token, Outcome::Delivered);
         record(&mut recorder, &[delivered]).await
     });
-    waiting(&mut watcher, 3).await;
+    world.waiting(3).await;
     holder.batch_execute("COMMIT").await.unwrap();
 
     assert_eq!(written.await.unwrap().events.len(), 1);

@@ -1,5 +1,5 @@
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use domain::attempt::Attempt;
 use domain::claim::claim;
 use domain::record::{Outcome, Record, record};
@@ -188,9 +188,31 @@ async fn a_batch_that_is_written_twice_is_written_once() {
     let mut conn = world.conn().await;
     let token = Uuid::new_v4();
     let claimed = world.claimed("A", token).await;
-    let batch = [world::record(&claimed, token, Outcome::Delivered)];
-    record(&mut conn, &batch).await.unwrap();
-    record(&mut conn, &batch).await.unwrap();
+    let batch = [world::record(&claimed, token, Outcome::RetryIn(5.0))];
+    for _ in 0..2 {
+        let superseded = record(&mut conn, &batch).await.unwrap();
+        assert_eq!(superseded, 0);
+    }
     let ledger = attempts(&world, claimed.id).await;
     assert_eq!((ledger.len(), ledger[0].superseded), (1, false));
+    assert_eq!(webhook(&world).await.failure_count, 1);
+}
+
+#[tokio::test]
+async fn failures_that_another_recorder_counts_at_that_moment_are_not_lost() {
+    let world = World::new().await;
+    let token = Uuid::new_v4();
+    let claimed = world.claimed("A", token).await;
+    let (mut conn, mut other) = (world.conn().await, world.conn().await);
+    let count = "BEGIN; UPDATE whatsapp_webhooks SET failure_count = 4, last_error = 'other'";
+    other.batch_execute(count).await.unwrap();
+    let failure = world::record(&claimed, token, Outcome::RetryIn(5.0));
+    let recorded = tokio::spawn(async move { record(&mut conn, &[failure]).await });
+    world.waiting(1).await;
+    other.batch_execute("COMMIT").await.unwrap();
+    recorded.await.unwrap().unwrap();
+
+    let webhook = webhook(&world).await;
+    let health = (webhook.failure_count, webhook.status.as_str());
+    assert_eq!(health, (5, "failed"));
 }

@@ -1,7 +1,10 @@
 //! A client with a connection and a webhook, and messages for them.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::claim::Claimed;
 use domain::client::Client;
@@ -13,6 +16,7 @@ use domain::message::NewMessage;
 use domain::phone::Phone;
 use domain::record::{Outcome, Record};
 use domain::schema::whatsapp_webhook_events as events;
+use domain::statement::Statement;
 use domain::webhook::{Changes, Webhook};
 use testkit::Database;
 use uuid::Uuid;
@@ -72,6 +76,27 @@ impl World {
             .await
             .unwrap()
             .unwrap()
+    }
+
+    /// Waits until so many connections wait for a lock.
+    pub(crate) async fn waiting(&self, connections: i64) {
+        #[derive(QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = BigInt)]
+            count: i64,
+        }
+        let mut conn = self.conn().await;
+        testkit::eventually(Duration::from_secs(10), async || {
+            let found: Count = Statement::new(
+                "SELECT count(*) AS count FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .get_result(&mut conn)
+            .await
+            .unwrap();
+            found.count == connections
+        })
+        .await;
     }
 
     /// Moves an event's due time into the past, as if its wait were over.
