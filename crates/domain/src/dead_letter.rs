@@ -32,22 +32,28 @@ pub(crate) use insert_from;
 /// The reason of the dead letters of a webhook that was deleted.
 pub const WEBHOOK_DELETED: &str = "the webhook was deleted";
 
-/// Gives up all pending events of one webhook. Returns how many.
+/// Gives up the pending events of one webhook, but for those that are locked at the moment: waiting
+/// for a batch that is being recorded, while it waits for our webhook, would be a deadlock. Returns how
+/// many.
 pub(crate) async fn bury_pending(
     conn: &mut AsyncPgConnection,
     webhook_id: Uuid,
     reason: &'static str,
 ) -> QueryResult<usize> {
     Statement::new(concat!(
-        "WITH buried AS (
-             UPDATE whatsapp_webhook_events
-             SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
+        "WITH picked AS MATERIALIZED (
+             SELECT id FROM whatsapp_webhook_events
              WHERE webhook_id = ? AND status = 'pending'
-             RETURNING *, error AS reason) ",
+             FOR UPDATE SKIP LOCKED),
+         buried AS (
+             UPDATE whatsapp_webhook_events e
+             SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
+             FROM picked WHERE e.id = picked.id
+             RETURNING e.*, e.error AS reason) ",
         insert_from!("buried")
     ))
-    .bind::<Text, _>(reason)
     .bind::<SqlUuid, _>(webhook_id)
+    .bind::<Text, _>(reason)
     .execute(conn)
     .await
 }

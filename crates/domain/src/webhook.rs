@@ -88,6 +88,23 @@ impl Webhook {
         changes: &Changes,
         secret: &[u8],
     ) -> QueryResult<(Self, bool)> {
+        loop {
+            let registered = Self::register_once(conn, client_id, id, phone, changes, secret);
+            if let Some(registered) = registered.await? {
+                return Ok(registered);
+            }
+        }
+    }
+
+    /// `None` when the webhook that was there has been deleted meanwhile.
+    async fn register_once(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        id: Uuid,
+        phone: &Phone,
+        changes: &Changes,
+        secret: &[u8],
+    ) -> QueryResult<Option<(Self, bool)>> {
         conn.transaction(async |conn| {
             let inserted = diesel::insert_into(webhooks::table)
                 .values((
@@ -101,21 +118,22 @@ impl Webhook {
                 .on_conflict_do_nothing()
                 .execute(conn)
                 .await?;
-            let key = phone.key();
-            let row: Uuid = webhooks::table
+            let row: Option<Uuid> = webhooks::table
                 .filter(webhooks::client_id.eq(client_id))
-                .filter(webhooks::phone_key.eq(&key))
+                .filter(webhooks::phone_key.eq(phone.key()))
                 .filter(webhooks::deleted_at.is_null())
                 .select(webhooks::id)
                 .for_update()
                 .first(conn)
-                .await?;
+                .await
+                .optional()?;
+            let Some(row) = row else { return Ok(None) };
             let changes = Changes {
                 is_active: Some(true),
                 ..changes.clone()
             };
             let webhook = Self::set(conn, row, &changes).await?;
-            Ok((webhook, inserted == 1))
+            Ok(Some((webhook, inserted == 1)))
         })
         .await
     }
@@ -249,13 +267,8 @@ impl Webhook {
         id: Uuid,
     ) -> QueryResult<bool> {
         conn.transaction(async |conn| {
-            if Self::find(conn, client_id, id).await?.is_none() {
-                return Ok(false);
-            }
-            // Events before their webhook, as the recorder locks them: the two cannot deadlock. An event
-            // that is committed in between is found by the poller.
-            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED).await?;
             let deleted = diesel::update(webhooks::table.find(id))
+                .filter(webhooks::client_id.eq(client_id))
                 .filter(webhooks::deleted_at.is_null())
                 .set((
                     webhooks::deleted_at.eq(diesel::dsl::now),
@@ -263,7 +276,13 @@ impl Webhook {
                 ))
                 .execute(conn)
                 .await?;
-            Ok(deleted == 1)
+            if deleted == 0 {
+                return Ok(false);
+            }
+            // Nothing is parked for it from here on, so what is left out (locked, or not committed yet)
+            // comes due, and the poller buries it.
+            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED).await?;
+            Ok(true)
         })
         .await
     }

@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use diesel_async::SimpleAsyncConnection;
+use domain::claim::set_aside;
 use domain::client::Client;
 use domain::keyring::Keyring;
 use domain::phone::Phone;
@@ -65,6 +69,48 @@ async fn a_deleted_webhook_makes_room_for_a_new_one() {
     )
     .await;
     assert_ne!(again.id, world.webhook.id);
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_deleted_while_it_is_registered_again_is_a_new_one() {
+    let world = World::new().await;
+    let (mut conn, mut other) = (world.conn().await, world.conn().await);
+    let lock = "BEGIN; SELECT FROM whatsapp_webhooks FOR UPDATE";
+    other.batch_execute(lock).await.unwrap();
+    let client = world.client.id;
+    let registered = tokio::spawn(async move {
+        register(&mut conn, client, crate::world::NUMBER, &["message"]).await
+    });
+    world.waiting(1).await;
+    let delete = "UPDATE whatsapp_webhooks SET deleted_at = now(); COMMIT";
+    other.batch_execute(delete).await.unwrap();
+    assert_ne!(registered.await.unwrap().id, world.webhook.id);
+}
+
+#[tokio::test]
+async fn deleting_a_webhook_waits_for_no_event_that_is_being_recorded() {
+    let world = World::new().await;
+    let (mut conn, mut recorder) = (world.conn().await, world.conn().await);
+    let ids = world.accept(&["A", "B"]).await;
+    let lock = format!(
+        "BEGIN; SELECT FROM whatsapp_webhook_events WHERE id = '{}' FOR UPDATE",
+        ids[0]
+    );
+    recorder.batch_execute(&lock).await.unwrap();
+
+    let deleted = Webhook::delete(&mut conn, world.client.id, world.webhook.id);
+    let deleted = tokio::time::timeout(Duration::from_secs(5), deleted).await;
+    assert!(
+        deleted
+            .expect("the recorder may wait for this webhook")
+            .unwrap()
+    );
+    recorder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(world.event(ids[1]).await.status, "failed");
+
+    world.make_due(ids[0]).await;
+    assert_eq!(set_aside(&mut conn, 10).await.unwrap(), 1);
+    assert_eq!(world.event(ids[0]).await.status, "failed");
 }
 
 #[tokio::test]
