@@ -1,58 +1,29 @@
 //! A simulated phone writes: to every linked device of an account, each over its own ratchet.
 
-use std::sync::Arc;
-
-use anyhow::{Context as _, Result, bail};
-use wacore::messages::MessageUtils;
+use anyhow::{Result, bail};
+use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node};
-use wacore_libsignal::protocol::{PreKeyBundle, PreKeySignalMessage};
+use wacore_libsignal::protocol::{PreKeyBundle, ProtocolAddress};
 use waproto::buffa::{Message as _, MessageField};
 use waproto::whatsapp::Message;
 use waproto::whatsapp::message::{
     AppStateSyncKey, AppStateSyncKeyData, AppStateSyncKeyFingerprint, AppStateSyncKeyId,
-    AppStateSyncKeyShare, ProtocolMessage, SenderKeyDistributionMessage, protocol_message,
+    AppStateSyncKeyShare, ProtocolMessage, protocol_message,
 };
+
+mod content;
+mod letter;
+
+use content::{damaged, distribution, enc, pad, with_enc};
+pub(crate) use letter::{Addressing, Letter};
 
 use crate::account::Account;
 use crate::device::Device;
 use crate::handset::{Handset, Sealed};
 use crate::journal::Batch;
-use crate::ledger;
 use crate::offline::{Origin, Waiting};
 use crate::stanza::{encode, message_id};
-use crate::world::{World, unix_millis, unix_time};
-
-/// How the sender of a message is named.
-#[derive(Clone, Copy, Default, PartialEq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Addressing {
-    /// By number, with the LID beside it.
-    #[default]
-    Pn,
-    /// By LID, with the number beside it.
-    Lid,
-    /// By LID alone.
-    LidOnly,
-}
-
-/// A message to be written.
-pub(crate) struct Letter {
-    pub(crate) id: String,
-    pub(crate) account: Arc<Account>,
-    /// The other side of the chat.
-    pub(crate) contact: Arc<Account>,
-    /// The account's own phone writes to the contact, and its linked devices get a copy.
-    pub(crate) from_me: bool,
-    /// Id of the group that it is written in.
-    pub(crate) group: Option<String>,
-    /// The protobuf that is encrypted.
-    pub(crate) content: Arc<Vec<u8>>,
-    pub(crate) stanza_type: String,
-    pub(crate) addressing: Addressing,
-    /// Damage the ciphertext.
-    pub(crate) corrupt: bool,
-}
+use crate::world::{World, unix_time};
 
 /// Encrypts the letter for all linked devices and queues it for each.
 pub(crate) fn send(world: &World, letter: &Letter) -> Result<()> {
@@ -109,109 +80,6 @@ pub(crate) fn send(world: &World, letter: &Letter) -> Result<()> {
     Ok(())
 }
 
-impl Letter {
-    fn sender(&self) -> &Account {
-        match self.from_me {
-            true => &self.account,
-            false => &self.contact,
-        }
-    }
-
-    /// What is encrypted for a device outside groups.
-    fn direct(&self) -> Vec<u8> {
-        if !self.from_me {
-            return self.content.to_vec();
-        }
-        // The copy of an own message says to whom it went. It is put together by hand, so that
-        // content that no schema knows stays in it.
-        const DEVICE_SENT_MESSAGE: u32 = 31;
-        let mut copy = field(1, self.contact.jid().to_string().as_bytes());
-        copy.extend(field(2, &self.content));
-        field(DEVICE_SENT_MESSAGE, &copy)
-    }
-
-    fn envelope(&self, encs: Vec<Node>) -> Node {
-        let sender = self.sender();
-        let (by, beside) = match self.addressing {
-            Addressing::Pn => (sender.jid(), Some(sender.lid_jid())),
-            Addressing::Lid => (sender.lid_jid(), Some(sender.jid())),
-            Addressing::LidOnly => (sender.lid_jid(), None),
-        };
-        let by_number = self.addressing == Addressing::Pn;
-        let mut message = NodeBuilder::new("message")
-            .attr("id", self.id.as_str())
-            .attr("t", unix_time())
-            .attr("type", self.stanza_type.as_str())
-            .attr("notify", sender.standing().name);
-        message = match &self.group {
-            Some(group) => message
-                .attr("from", Jid::group(group.as_str()))
-                .attr("participant", by)
-                .attr("addressing_mode", if by_number { "pn" } else { "lid" }),
-            None => message.attr("from", by),
-        };
-        if self.from_me && self.group.is_none() {
-            message = message.attr("recipient", self.contact.jid());
-        }
-        let beside_name = match (self.group.is_some(), by_number) {
-            (true, true) => "participant_lid",
-            (true, false) => "participant_pn",
-            (false, true) => "sender_lid",
-            (false, false) => "sender_pn",
-        };
-        if let Some(beside) = beside {
-            message = message.attr(beside_name, beside);
-        }
-        message.children(encs).build()
-    }
-
-    fn record(&self, devices: &[Arc<Device>]) -> ledger::Message {
-        let lines = devices.iter().map(|device| ledger::Line {
-            device: device.id,
-            deliveries: 0,
-            acked_at: None,
-        });
-        let (from, to) = match self.from_me {
-            true => (&self.account, &self.contact),
-            false => (&self.contact, &self.account),
-        };
-        ledger::Message {
-            id: self.id.clone(),
-            account: self.account.phone.clone(),
-            from: from.phone.clone(),
-            to: to.phone.clone(),
-            group: self.group.clone(),
-            sent_at: unix_millis(),
-            devices: lines.collect(),
-        }
-    }
-
-    fn origin(&self) -> Origin {
-        Origin::Phone {
-            phone: self.sender().phone.clone(),
-            group: self.group.clone(),
-            content: match self.group {
-                Some(_) => self.content.to_vec(),
-                None => self.direct(),
-            },
-        }
-    }
-}
-
-/// A length-delimited field of a protobuf.
-fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + 12);
-    for mut value in [u64::from(number << 3 | 2), bytes.len() as u64] {
-        while value >= 0x80 {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
-    }
-    out.extend_from_slice(bytes);
-    out
-}
-
 /// Encrypts for one device, starting a session when there is none.
 fn seal(
     world: &World,
@@ -250,21 +118,6 @@ fn give_sender_key(
     )?;
     handset.distributed(group, &address, batch);
     Ok(Some(sealed))
-}
-
-/// A sender key in a message, alone or with what was written.
-fn distribution(group: &str, key: Vec<u8>, content: Option<&[u8]>) -> Vec<u8> {
-    let message = Message {
-        sender_key_distribution_message: MessageField::some(SenderKeyDistributionMessage {
-            group_id: Some(Jid::group(group).to_string()),
-            axolotl_sender_key_distribution_message: Some(key),
-        }),
-        ..Default::default()
-    };
-    let mut bytes = message.encode_to_vec();
-    // Protobufs that follow one another are one message.
-    bytes.extend_from_slice(content.unwrap_or_default());
-    bytes
 }
 
 /// Fresh keys of a device; the one-time prekey among them is used up, whatever comes of it.
@@ -331,14 +184,6 @@ pub(crate) fn resend(
     Ok(())
 }
 
-/// The same stanza around another ciphertext.
-fn with_enc(stanza: &[u8], enc: Node) -> Result<Vec<u8>> {
-    let node = wacore_binary::OwnedNodeRef::new(stanza[1..].to_vec())?;
-    let mut node = node.to_owned_node();
-    node.content = Some(wacore_binary::NodeContent::Nodes(vec![enc]));
-    Ok(encode(&node).to_vec())
-}
-
 /// The phone shares its app state key with a device that was just linked.
 pub(crate) fn share_app_state_key(world: &World, account: &Account, device: &Device) -> Result<()> {
     let key = AppStateSyncKey {
@@ -397,39 +242,6 @@ pub(crate) fn share_app_state_key(world: &World, account: &Account, device: &Dev
     Ok(())
 }
 
-fn address(device: &Device) -> wacore_libsignal::protocol::ProtocolAddress {
-    wacore_libsignal::protocol::ProtocolAddress::new(&device.phone, u32::from(device.id).into())
-}
-
-fn pad(content: &[u8]) -> Vec<u8> {
-    MessageUtils::pad_message_v2(content.to_vec())
-}
-
-fn enc(sealed: &Sealed, count: Option<u32>) -> Node {
-    let mut enc = NodeBuilder::new("enc")
-        .attr("v", 2)
-        .attr("type", sealed.kind);
-    if let Some(count) = count {
-        enc = enc.attr("count", count);
-    }
-    enc.bytes(sealed.bytes.as_slice()).build()
-}
-
-/// Spoils the MAC or the signature; the envelope around it stays readable.
-fn damaged(sealed: &Sealed, corrupt: bool) -> Result<Sealed> {
-    let mut bytes = sealed.bytes.clone();
-    if corrupt {
-        let mut end = bytes.len();
-        if sealed.kind == "pkmsg" {
-            let outer = PreKeySignalMessage::try_from(sealed.bytes.as_slice())?;
-            let inner = outer.message().serialized();
-            let at = bytes.windows(inner.len()).position(|part| part == inner);
-            end = at.context("a pkmsg holds its message")? + inner.len();
-        }
-        bytes[end - 1] ^= 0xff;
-    }
-    Ok(Sealed {
-        kind: sealed.kind,
-        bytes,
-    })
+fn address(device: &Device) -> ProtocolAddress {
+    ProtocolAddress::new(&device.phone, u32::from(device.id).into())
 }

@@ -20,6 +20,10 @@ use waproto::whatsapp::{
     ClientPayload,
 };
 
+mod qr_code;
+
+use qr_code::QrCode;
+
 use crate::account::Account;
 use crate::connection::{Incoming, Outlet};
 use crate::device::{Device, Profile, SignedPreKey, public_key};
@@ -33,7 +37,6 @@ const REFS: usize = 6;
 const SIGNING: Duration = Duration::from_secs(20);
 const ACCOUNT_SIGNATURE: [u8; 2] = [6, 0];
 const DEVICE_SIGNATURE: [u8; 2] = [6, 1];
-const DEEP_LINK: &str = "https://wa.me/settings/linked_devices#";
 
 /// The registrations that wait for a phone.
 #[derive(Default)]
@@ -214,36 +217,6 @@ impl Registration {
     }
 }
 
-/// What is in a QR code.
-struct QrCode<'a> {
-    code: &'a str,
-    noise_key: Vec<u8>,
-    identity: Vec<u8>,
-    adv_secret: Vec<u8>,
-}
-
-impl<'a> QrCode<'a> {
-    fn parse(text: &'a str) -> Result<Self> {
-        let text = text.trim();
-        let text = text.strip_prefix(DEEP_LINK).unwrap_or(text);
-        let parts: Vec<&str> = text.split(',').collect();
-        let [code, noise_key, identity, adv_secret, ..] = parts[..] else {
-            bail!("not a QR code of WhatsApp: ref, noise key, identity key and secret, by commas");
-        };
-        let key = |text: &str, what: &str| {
-            let bytes = BASE64_STANDARD.decode(text).ok();
-            let bytes = bytes.filter(|bytes| bytes.len() == 32);
-            bytes.with_context(|| format!("the QR code's {what} is not 32 bytes in base64"))
-        };
-        Ok(Self {
-            code,
-            noise_key: key(noise_key, "noise key")?,
-            identity: key(identity, "identity key")?,
-            adv_secret: key(adv_secret, "secret")?,
-        })
-    }
-}
-
 /// A phone scans the code. Without a number, clients that registered under one push name share
 /// an account, and others get one each.
 pub(crate) async fn scan(world: &World, qr: &str, phone: Option<&str>) -> Result<Paired> {
@@ -367,27 +340,5 @@ impl Registration {
             account_signature: Some(signature.to_vec()),
             device_signature: None,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_qr_code_is_read_in_every_shape_that_clients_show() {
-        let key = BASE64_STANDARD.encode([7; 32]);
-        for text in [
-            format!("2@ref,{key},{key},{key}"),
-            format!("2@ref,{key},{key},{key},1"),
-            format!("{DEEP_LINK}2@ref,{key},{key},{key},1\n"),
-        ] {
-            let qr = QrCode::parse(&text).unwrap();
-            assert_eq!(qr.code, "2@ref");
-            assert_eq!(qr.adv_secret, [7; 32]);
-        }
-        for text in ["", "hello", "a,b,c,d", "2@ref,AAAA,AAAA,AAAA,1"] {
-            assert!(QrCode::parse(text).is_err(), "{text}");
-        }
     }
 }
