@@ -1,7 +1,10 @@
 //! The options of a webhook as a request gives them: each a type that only a good value makes.
 
+use std::fmt;
+
 use domain::event_type::EventFilter;
-use serde::{Deserialize, Deserializer, de};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// Attempts in all.
@@ -10,6 +13,8 @@ const MAX_RETRIES: std::ops::RangeInclusive<i64> = 1..=100;
 const EVENT_TYPES: usize = 50;
 /// Bytes of the written metadata.
 const METADATA: usize = 16 * 1024;
+/// With names that begin so serde_json marks what it means for itself, also when it reads them back.
+const RESERVED: &str = "$serde_json::private::";
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MaxRetries(pub(crate) i32);
@@ -54,9 +59,16 @@ impl<'de> Deserialize<'de> for EventTypes {
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Value::Object(Map::deserialize(deserializer)?);
-        if holds_nul(&object) {
+        let Plain(object) = Plain::deserialize(deserializer)?;
+        if !object.is_object() {
+            return Err(de::Error::custom("must be a JSON object"));
+        }
+        if holds(&object, |text| text.contains('\0')) {
             return Err(de::Error::custom("must not hold the character U+0000"));
+        }
+        if holds(&object, |text| text.starts_with(RESERVED)) {
+            let problem = format_args!("must not hold a text that begins with {RESERVED}");
+            return Err(de::Error::custom(problem));
         }
         if object.to_string().len() > METADATA {
             let problem = format_args!("must not have more than {METADATA} bytes as JSON");
@@ -66,14 +78,74 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// PostgreSQL's `jsonb` cannot store it.
-fn holds_nul(value: &Value) -> bool {
+/// Any JSON as it is written. [`Value`] itself would read the text under a reserved name as JSON again,
+/// and so as deep as the stack is not.
+struct Plain(Value);
+
+struct PlainVisitor;
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlainVisitor).map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for PlainVisitor {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(Plain(item)) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(array.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Plain(value))) = members.next_entry()? {
+            object.insert(name, value);
+        }
+        Ok(object.into())
+    }
+}
+
+/// Whether some text in it, a name or a value, is such.
+fn holds(value: &Value, such: fn(&str) -> bool) -> bool {
     match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
+        Value::String(text) => such(text),
+        Value::Array(items) => items.iter().any(|item| holds(item, such)),
         Value::Object(members) => members
             .iter()
-            .any(|(name, value)| name.contains('\0') || holds_nul(value)),
+            .any(|(name, value)| such(name) || holds(value, such)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -115,7 +187,8 @@ mod tests {
 
     #[test]
     fn metadata_is_an_object_that_can_be_stored() {
-        from_value::<Metadata>(json!({"a": {"b": [1, null]}})).unwrap();
+        let object = json!({"a": {"b": [1, -1, 0.5, null, true, "x"]}});
+        assert_eq!(from_value::<Metadata>(object.clone()).unwrap().0, object);
         let long = "x".repeat(METADATA);
         for value in [
             json!([]),
@@ -126,5 +199,26 @@ mod tests {
         ] {
             assert!(from_value::<Metadata>(value.clone()).is_err());
         }
+    }
+
+    #[test]
+    fn metadata_that_would_be_read_as_something_else_is_refused() {
+        const RAW: &str = "$serde_json::private::RawValue";
+        let refusal = |text: String| {
+            let refused = serde_json::from_str::<Metadata>(&text).unwrap_err();
+            refused.to_string()
+        };
+        for value in [json!({RAW: "7"}), json!({"a": [{RAW: "not JSON"}]})] {
+            let refusal = refusal(value.to_string());
+            assert!(refusal.starts_with("must not hold a text"), "{refusal}");
+        }
+        let mut text = "7".to_owned();
+        for _ in 0..16 {
+            let (open, close) = ("[".repeat(100), "]".repeat(100));
+            text = format!("{open}{}{close}", json!({RAW: text}));
+        }
+        assert!(refusal(format!("{{\"a\":{text}}}")).starts_with("must not hold a text"));
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        assert!(refusal(deep).starts_with("recursion limit"));
     }
 }

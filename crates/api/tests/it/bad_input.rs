@@ -73,6 +73,10 @@ async fn a_registration_that_is_wrong_names_the_field() {
         ("event_types[1]", json!({"event_types": ["message", 7]})),
         ("metadata", json!({"metadata": "text"})),
         ("metadata", json!({"metadata": {"a": "\u{0}"}})),
+        (
+            "metadata",
+            json!({"metadata": {"$serde_json::private::RawValue": "x"}}),
+        ),
         ("webhookurl", json!({"webhookurl": URL})),
         ("is_active", json!({"is_active": false})),
         ("custom_headers", json!({"custom_headers": {}})),
