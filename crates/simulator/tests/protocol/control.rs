@@ -121,6 +121,7 @@ async fn a_resend_can_be_ordered_and_the_ledger_is_read_in_parts() {
     let mut phone = Phone::start(&control.address).await;
     let number = phone.link(&control, None).await;
     phone.stop().await;
+    control.live(&number, 0).await;
     let ids = control
         .send(json!({"to": number, "from": "5511888888888", "text": "x", "count": 5}))
         .await;
