@@ -42,6 +42,7 @@ chaos: ## the fault cases on the release programs, all or CASE=name
 
 clean-run: ## stop everything and delete .run: data, keys, logs
 	@RECADO_RUN_DIR=.run deploy/local/down
-	@RECADO_RUN_DIR=.run/test deploy/local/servers reset
-	@RECADO_RUN_DIR=.run deploy/local/servers reset
+	@for servers in .run/servers .run/*/servers; do \
+		[[ ! -e $$servers ]] || RECADO_RUN_DIR=$${servers%/servers} deploy/local/servers reset; \
+	done
 	@rm -rf "$$(realpath -m .run/wheels)" .run
