@@ -33,11 +33,11 @@ lint: ## format, clippy, licences and the other static checks
 	@.ci/lint
 
 bench: ## the figures, into target/bench/report.json
-	@deploy/local/build release
+	@deploy/local/build release recado-bench
 	@exec $(TARGET)/release/recado-bench
 
 chaos: ## the fault cases on the release programs, all or CASE=name
-	@deploy/local/build release
+	@deploy/local/build release recado-chaos
 	@exec $(TARGET)/release/recado-chaos $(CASE)
 
 clean-run: ## stop everything and delete .run: data, keys, logs
