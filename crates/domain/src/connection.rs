@@ -191,7 +191,10 @@ impl Connection {
         }
         let number = match same_number {
             true => self.phone_number.as_str(),
-            false => phone.as_str(),
+            false => {
+                self.forget_code(conn).await?;
+                phone.as_str()
+            }
         };
         Ok(diesel::update(connections::table.find(self.id))
             .set((
@@ -206,6 +209,18 @@ impl Connection {
             .returning(Self::as_returning())
             .get_result(conn)
             .await?)
+    }
+
+    /// A code that is shown is good for the number that it was made for.
+    async fn forget_code(&self, conn: &mut AsyncPgConnection) -> QueryResult<usize> {
+        diesel::update(connections::table.find(self.id))
+            .set((
+                connections::qr_code.eq(None::<String>),
+                connections::pairing_code.eq(None::<String>),
+                connections::code_expires_at.eq(None::<DateTime<Utc>>),
+            ))
+            .execute(conn)
+            .await
     }
 
     async fn insert(
@@ -361,7 +376,8 @@ impl Connection {
     /// reason that stand already change nothing. Returns the new events' ids, to be rung.
     ///
     /// `Disconnected` and `LoggedOut` also end what is desired, so that a session that was ended from
-    /// outside is not begun again; `LoggedOut` forgets whose device it was.
+    /// outside is not begun again, but leave a log-out that was asked for to be done; `LoggedOut` forgets
+    /// whose device it was.
     pub async fn transition(
         conn: &mut AsyncPgConnection,
         id: Uuid,
@@ -389,6 +405,7 @@ impl Connection {
             };
             if matches!(status, Status::Disconnected | Status::LoggedOut) {
                 diesel::update(connections::table.find(id))
+                    .filter(connections::desired.ne(Desired::LoggedOut.as_str()))
                     .set(connections::desired.eq(status.as_str()))
                     .execute(conn)
                     .await?;

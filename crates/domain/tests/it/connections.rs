@@ -94,6 +94,21 @@ async fn a_linked_device_keeps_its_number_until_it_is_logged_out() {
 }
 
 #[tokio::test]
+async fn a_code_is_not_shown_for_another_number_than_it_was_made_for() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let (client, user) = (world.client.id, world.connection.user_id);
+    Connection::show_qr(&mut conn, world.connection.id, "2@code", 20.0)
+        .await
+        .unwrap();
+    for (number, code) in [(NUMBER, Some("2@code")), ("4915112345678", None)] {
+        let phone: Phone = number.parse().unwrap();
+        let asked = Connection::connect(&mut conn, client, user, &phone, Pairing::Qr).await;
+        assert_eq!(asked.unwrap().qr_code.as_deref(), code, "{number}");
+    }
+}
+
+#[tokio::test]
 async fn each_change_of_status_is_told_once() {
     let world = World::new().await;
     let mut conn = world.conn().await;
@@ -215,6 +230,23 @@ async fn a_log_out_is_not_taken_back_by_a_wish_to_disconnect() {
 
     let back = Connection::connect(&mut conn, client, user, &number(), Pairing::Qr).await;
     assert!(back.unwrap().is(Desired::Connected));
+}
+
+#[tokio::test]
+async fn a_log_out_that_was_asked_for_outlives_the_session() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let (client, user) = (world.client.id, world.connection.user_id);
+    Connection::desire(&mut conn, client, user, Desired::LoggedOut)
+        .await
+        .unwrap();
+    let id = world.connection.id;
+    Connection::transition(&mut conn, id, Status::Disconnected, Some("replaced"))
+        .await
+        .unwrap();
+    let pending = Connection::to_reconcile(&mut conn).await.unwrap();
+    assert_eq!(pending.len(), 1);
+    assert!(pending[0].is(Desired::LoggedOut));
 }
 
 #[tokio::test]
