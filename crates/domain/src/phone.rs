@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::jid::Jid;
+
 /// A number in digits, as it was given: 7 to 15 of them (E.164), no leading 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Phone(String);
@@ -49,11 +51,12 @@ impl FromStr for Phone {
     /// (`5511999999999@s.whatsapp.net`, with or without a device).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        let number = match text.split_once('@') {
+        let number = match Jid::parse(text) {
             None => text,
-            Some((user, "s.whatsapp.net" | "c.us")) => user
-                .split_once(':')
-                .map_or(user, |(number, _device)| number),
+            Some(Jid {
+                user,
+                server: "s.whatsapp.net" | "c.us",
+            }) => user,
             Some(_) => return Err(PhoneError::NotANumber),
         };
         let number = number.strip_prefix('+').unwrap_or(number);
@@ -93,6 +96,7 @@ mod tests {
             "55 11 99999.9999",
             "5511999999999@s.whatsapp.net",
             "5511999999999:12@s.whatsapp.net",
+            "5511999999999.0:12@s.whatsapp.net",
             "5511999999999@c.us",
         ] {
             assert_eq!(phone(text).as_str(), "5511999999999", "{text}");
