@@ -99,7 +99,7 @@ async fn deleting_a_webhook_waits_for_no_event_that_is_being_recorded() {
     recorder.batch_execute(&lock).await.unwrap();
 
     let deleted = Webhook::delete(&mut conn, world.client.id, world.webhook.id);
-    let deleted = tokio::time::timeout(Duration::from_secs(5), deleted).await;
+    let deleted = tokio::time::timeout(Duration::from_secs(20), deleted).await;
     assert!(
         deleted
             .expect("the recorder may wait for this webhook")
