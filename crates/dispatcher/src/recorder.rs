@@ -292,7 +292,9 @@ mod tests {
         }
         drop(sender);
         let link = Link::new(database.config());
-        Recorder::new(link, entries, Arc::new(Meters::new())).run().await;
+        Recorder::new(link, entries, Arc::new(Meters::new()))
+            .run()
+            .await;
         budget
     }
 
@@ -316,7 +318,11 @@ mod tests {
             let expected = (number != 6).then(|| "fine".to_owned());
             assert_eq!((status.as_str(), response), ("delivered", expected));
         }
-        assert_eq!(budget.take(9).await.num_permits(), 9, "all room is free again");
+        assert_eq!(
+            budget.take(9).await.num_permits(),
+            9,
+            "all room is free again"
+        );
     }
 
     #[tokio::test]
