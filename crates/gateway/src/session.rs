@@ -7,6 +7,7 @@ mod ending;
 mod link;
 mod row;
 mod signals;
+mod unreadable;
 
 use std::sync::Arc;
 use std::time::Duration;

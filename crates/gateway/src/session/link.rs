@@ -21,6 +21,7 @@ use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
 
 use super::Shared;
 use super::signals::{Signal, Signals};
+use super::unreadable::Unreadable;
 use crate::hook::lost::LostMessages;
 use crate::hook::{Hook, is_owners};
 use crate::lock::Backoff;
@@ -71,6 +72,11 @@ impl Link {
             inflight: Arc::clone(&shared.inflight),
             lost_bodies: Arc::new(LostMessages::new(hook.clone(), shared.pool.clone())),
         };
+        let unreadable = Unreadable {
+            owner: Arc::clone(owner),
+            inbox: shared.inbox.clone(),
+            store: Arc::new(Store::new(shelf.clone(), connection.id, device_id)),
+        };
         let sockets = TokioWebSocketTransportFactory::new().with_url(shared.whatsapp.url.as_str());
         let version = shared.whatsapp.version;
         let mut builder = Bot::builder()
@@ -82,6 +88,7 @@ impl Link {
             .with_event_handler(Signals {
                 owner: Arc::clone(owner),
                 inbox: shared.inbox.clone(),
+                unreadable,
                 confirmed: Arc::clone(&confirmed),
                 sender,
             })

@@ -16,9 +16,10 @@ use whatsapp_rust::types::events::{
 };
 
 use super::ending::Ending;
+use super::unreadable::{Unreadable, offer};
 use crate::committer::{Entry, Inbox};
 use crate::hook::is_owners;
-use crate::translate::{self, Owner, Undecryptable};
+use crate::translate::{self, Owner};
 
 #[derive(Debug)]
 pub(super) enum Signal {
@@ -33,6 +34,7 @@ pub(super) enum Signal {
 pub(super) struct Signals {
     pub(super) owner: Arc<Owner>,
     pub(super) inbox: Inbox,
+    pub(super) unreadable: Unreadable,
     /// Whether the device is linked to the number it was registered for.
     pub(super) confirmed: Arc<AtomicBool>,
     pub(super) sender: mpsc::UnboundedSender<Signal>,
@@ -105,19 +107,15 @@ impl Signals {
     }
 
     fn undecryptable(&self, stanza: &UndecryptableMessage) {
-        metrics::counter!("recado_gateway_undecryptable_total").increment(1);
-        let why = match stanza.is_unavailable {
-            true => Undecryptable::Unavailable,
-            false => Undecryptable::Decryption,
-        };
-        let row = translate::undecryptable(&self.owner, &stanza.info, why);
-        self.offer(vec![Entry::new(row, None)]);
+        if self.confirmed.load(Ordering::Acquire) {
+            self.unreadable.tell(stanza);
+        }
     }
 
     /// Newsletters, and what the phone sent again for a placeholder: the library acknowledges them by
     /// itself and shows them here alone.
     fn event_only(&self, batch: &MessageBatch) {
-        if batch.hook_committed {
+        if batch.hook_committed || !self.confirmed.load(Ordering::Acquire) {
             return;
         }
         let messages = batch.messages.iter();
@@ -127,18 +125,6 @@ impl Signals {
                 let row = translate::message(&self.owner, &item.info, &item.message);
                 Entry::new(row, Some(Arc::clone(&item.message)))
             });
-        self.offer(entries.collect());
-    }
-
-    /// Best effort: nobody waits for the commit, and while PostgreSQL is away only so many are kept.
-    fn offer(&self, entries: Vec<Entry>) {
-        if !self.confirmed.load(Ordering::Acquire) {
-            return;
-        }
-        if let Err(error) = self.inbox.offer(entries) {
-            metrics::counter!("recado_gateway_best_effort_dropped_total").increment(1);
-            tracing::warn!(connection_id = %self.owner.connection_id, %error,
-                "what WhatsApp does not wait for was dropped");
-        }
+        offer(&self.inbox, &self.owner, entries.collect());
     }
 }

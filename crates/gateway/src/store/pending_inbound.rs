@@ -67,6 +67,17 @@ enum Known {
     Nothing,
 }
 
+/// What became of an earlier copy of a stanza.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// It was decrypted, and this body waits for the hook.
+    Read(Vec<u8>),
+    /// It is committed, or on its way.
+    Settled,
+    /// There was none that could be read.
+    Unread,
+}
+
 impl Store {
     pub(super) async fn keep_bodies(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
         let (keys, rows) = last_by_key(
@@ -95,7 +106,7 @@ impl Store {
         id: &str,
     ) -> Result<Option<Vec<u8>>> {
         let key = Key::new(chat, sender, id);
-        let mut known = self.look_up(key, id).await?;
+        let mut known = self.look_up(key, id, Patience::Outage).await?;
         if let Known::Nothing = known {
             if self.shelf.inflight.holds(self.connection_id, key) {
                 return Err(StoreError::Validation(format!(
@@ -103,7 +114,7 @@ impl Store {
                 )));
             }
             // It may have landed between the look and the question.
-            known = self.look_up(key, id).await?;
+            known = self.look_up(key, id, Patience::Outage).await?;
         }
         match known {
             Known::Body(sealed) => self
@@ -117,10 +128,25 @@ impl Store {
         }
     }
 
+    /// What became of the earlier copies of a stanza that can't be decrypted.
+    pub async fn earlier(&self, chat: &str, sender: &str, id: &str) -> Result<Earlier> {
+        let key = Key::new(chat, sender, id);
+        if self.shelf.inflight.holds(self.connection_id, key) {
+            return Ok(Earlier::Settled);
+        }
+        match self.look_up(key, id, Patience::Brief).await? {
+            Known::Body(sealed) => self
+                .open(BODY, &hex::encode(key.as_bytes()), &sealed)
+                .map(Earlier::Read),
+            Known::Settled => Ok(Earlier::Settled),
+            Known::Nothing => Ok(Earlier::Unread),
+        }
+    }
+
     /// What can be said of a message, looked up in the order in which a message moves.
-    async fn look_up(&self, key: Key, id: &str) -> Result<Known> {
+    async fn look_up(&self, key: Key, id: &str, patience: Patience) -> Result<Known> {
         let id = storable_id(id);
-        self.read("get_pending_inbound", Patience::Outage, async |conn| {
+        self.read("get_pending_inbound", patience, async |conn| {
             let row: Option<Option<Vec<u8>>> = pending::table
                 .find((self.device_id, key.as_bytes()))
                 .select(pending::body)

@@ -170,6 +170,64 @@ async fn a_message_whose_body_did_not_survive_is_told_as_lost_and_not_swallowed(
     gateway.stop().await;
 }
 
+/// A crash after the session was made durable and before the group's key was: the message's other copy
+/// can't be decrypted.
+async fn without_the_groups_key(rig: &Rig) {
+    let deleted = "DELETE FROM protocol_sender_keys";
+    rig.conn().await.batch_execute(deleted).await.unwrap();
+    rig.post("/admin/faults", json!({"drop_acks": false}).to_string())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_cannot_be_read_is_no_news_when_its_message_is_committed() {
+    let rig = Rig::start().await;
+    let webhook = rig.webhook(&["message.*"]).await;
+    let gateway = rig.gateway();
+    rig.link(NUMBER).await;
+    rig.post("/admin/faults", json!({"drop_acks": true}).to_string())
+        .await;
+    rig.send(json!({"to": NUMBER, "from": ANA, "text": "Oi", "group": "family"}))
+        .await;
+    rig.wait_for_rows(1).await;
+    gateway.stop().await;
+    without_the_groups_key(&rig).await;
+
+    let gateway = rig.gateway();
+    rig.wait_for_acks(NUMBER).await;
+    let rows = rig.rows().await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0].event_type, "message");
+    assert_eq!(rig.events(&webhook).await.len(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_cannot_be_read_brings_the_body_that_was_kept_before_the_crash() {
+    let rig = Rig::start().await;
+    let gateway = rig.gateway();
+    rig.link(NUMBER).await;
+    rig.post("/admin/faults", json!({"drop_acks": true}).to_string())
+        .await;
+    let statement = async |sql: &str| rig.conn().await.batch_execute(sql).await.unwrap();
+    statement("CREATE RULE keep AS ON DELETE TO protocol_pending_inbound DO INSTEAD NOTHING").await;
+    rig.send(json!({"to": NUMBER, "from": ANA, "text": "Oi", "group": "family"}))
+        .await;
+    rig.wait_for_rows(1).await;
+    gateway.stop().await;
+    // As if the crash had come before the commit.
+    statement("DROP RULE keep ON protocol_pending_inbound; DELETE FROM whatsapp_messages").await;
+    without_the_groups_key(&rig).await;
+
+    let gateway = rig.gateway();
+    rig.wait_for_rows(1).await;
+    rig.wait_for_acks(NUMBER).await;
+    let rows = rig.rows().await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((&*rows[0].event_type, &*rows[0].content), ("message", "Oi"));
+    gateway.stop().await;
+}
+
 /// A row that PostgreSQL refuses is kept in another form, alone.
 async fn refused_row_is_kept_raw(refusal: &str) {
     let rig = Rig::start().await;

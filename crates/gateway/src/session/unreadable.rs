@@ -1,0 +1,72 @@
+//! Stanzas that could not be decrypted.
+//!
+//! Not each of them is news. The library makes its sessions durable before its groups' keys, each in a
+//! transaction of its own. After a crash in between, the copy of a group's message that comes again finds
+//! that the session has passed it and that the group's key is missing. Its body was stored before the
+//! session was, and goes on from there.
+
+use std::sync::Arc;
+
+use whatsapp_rust::types::events::UndecryptableMessage;
+use whatsapp_rust::types::message::MessageInfo;
+use whatsapp_rust::waproto::codec::message_decode;
+
+use crate::committer::{Entry, Inbox};
+use crate::store::Store;
+use crate::store::pending_inbound::Earlier;
+use crate::translate::{self, Owner, Undecryptable};
+
+/// Tells what can't be read, of one session.
+#[derive(Clone)]
+pub(super) struct Unreadable {
+    pub(super) owner: Arc<Owner>,
+    pub(super) inbox: Inbox,
+    pub(super) store: Arc<Store>,
+}
+
+impl Unreadable {
+    /// Looks, without waiting, whether an earlier copy was read, and tells the stanza if not. Best effort:
+    /// the library has dealt with the stanza already, and WhatsApp is asked to send it anew.
+    pub(super) fn tell(&self, stanza: &UndecryptableMessage) {
+        let (this, info) = (self.clone(), Arc::clone(&stanza.info));
+        let why = match stanza.is_unavailable {
+            true => Undecryptable::Unavailable,
+            false => Undecryptable::Decryption,
+        };
+        tokio::spawn(async move {
+            if let Some(entry) = this.entry(&info, why).await {
+                offer(&this.inbox, &this.owner, vec![entry]);
+            }
+        });
+    }
+
+    async fn entry(&self, info: &MessageInfo, why: Undecryptable) -> Option<Entry> {
+        let (chat, sender) = (info.source.chat.to_string(), info.source.sender.to_string());
+        match self.store.earlier(&chat, &sender, &info.id).await {
+            Ok(Earlier::Settled) => return None,
+            Ok(Earlier::Read(body)) => {
+                if let Ok(message) = message_decode(&body) {
+                    let row = translate::message(&self.owner, info, &message);
+                    return Some(Entry::new(row, Some(Arc::new(message))));
+                }
+            }
+            Ok(Earlier::Unread) => {}
+            // Better told once too often than not at all.
+            Err(error) => tracing::warn!(%error, "the earlier copies of a stanza are not known"),
+        }
+        metrics::counter!("recado_gateway_undecryptable_total").increment(1);
+        Some(Entry::new(
+            translate::undecryptable(&self.owner, info, why),
+            None,
+        ))
+    }
+}
+
+/// Best effort: nobody waits for the commit, and while PostgreSQL is away only so many are kept.
+pub(super) fn offer(inbox: &Inbox, owner: &Owner, entries: Vec<Entry>) {
+    if let Err(error) = inbox.offer(entries) {
+        metrics::counter!("recado_gateway_best_effort_dropped_total").increment(1);
+        tracing::warn!(connection_id = %owner.connection_id, %error,
+            "what WhatsApp does not wait for was dropped");
+    }
+}
