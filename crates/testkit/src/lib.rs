@@ -21,5 +21,5 @@ pub use port::free_port;
 pub use process::{Process, Program};
 pub use receiver::{Answer, Received, Receiver};
 pub use redis::RedisDatabase;
-pub use rustix::process::Signal;
+pub use rustix::process::{Pid, Signal};
 pub use servers::{Server, Servers};

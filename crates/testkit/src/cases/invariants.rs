@@ -322,7 +322,7 @@ impl<'a> View<'a> {
             .iter()
             .map(|sent| sent.id.as_str())
             .collect();
-        let mut stranger = |id: &str, what| complaints.when(!sent.contains(id), what, id);
+        let mut stranger = |id: &str, what: &str| complaints.when(!sent.contains(id), what, id);
         for row in &self.observed.messages {
             stranger(&row.message_id, "in PostgreSQL, but never sent");
         }
@@ -331,6 +331,13 @@ impl<'a> View<'a> {
         }
         for id in self.arrivals.keys() {
             stranger(id, "delivered, but never sent");
+        }
+        for row in &self.observed.messages {
+            if row.event_type != "message" {
+                let reason = row.reason.as_deref().unwrap_or("no reason");
+                let what = format!("committed as {} ({reason})", row.event_type);
+                complaints.add(what, &row.message_id);
+            }
         }
         for event in self
             .observed
@@ -349,13 +356,16 @@ fn text(arrival: &Arrival, field: &str) -> String {
 
 /// Violations, and the messages that each is about.
 #[derive(Default)]
-struct Complaints(Vec<(&'static str, Vec<String>)>);
+struct Complaints(Vec<(String, Vec<String>)>);
 
 impl Complaints {
-    fn when(&mut self, violated: bool, what: &'static str, message: &str) {
-        if !violated {
-            return;
+    fn when(&mut self, violated: bool, what: &str, message: &str) {
+        if violated {
+            self.add(what.to_owned(), message);
         }
+    }
+
+    fn add(&mut self, what: String, message: &str) {
         match self.0.iter_mut().find(|(known, _)| *known == what) {
             Some((_, messages)) => messages.push(message.to_owned()),
             None => self.0.push((what, vec![message.to_owned()])),

@@ -21,6 +21,9 @@ pub struct Message {
     pub to: String,
     #[diesel(sql_type = Text)]
     pub content: String,
+    /// Why it could not be read, if so.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub reason: Option<String>,
 }
 
 /// A row of `whatsapp_webhook_events`.
@@ -75,7 +78,9 @@ impl Records {
 
     /// Every message that was committed.
     pub async fn messages(&mut self) -> anyhow::Result<Vec<Message>> {
-        let query = r#"SELECT id, message_id, event_type, "to", content FROM whatsapp_messages"#;
+        let query = r#"SELECT id, message_id, event_type, "to", content,
+                           CASE event_type WHEN 'message.undecryptable' THEN metadata->>'reason' END AS reason
+                       FROM whatsapp_messages"#;
         Ok(sql_query(query).load(&mut self.connection).await?)
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use chrono::Utc;
 use testkit::system::phones::Letter;
 use testkit::system::{Account, Ground, Settings, System};
-use testkit::{Servers, eventually};
+use testkit::{Pid, Servers, eventually};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -86,7 +86,7 @@ impl Play {
         };
         let system = ground.launch(settings).await?;
         for (name, pid) in system.processes() {
-            note(format_args!("{name:<13} pid {}", pid.as_raw_nonzero()));
+            note(process(&name, pid));
         }
         self.steps.done("all are ready");
         Ok(system)
@@ -166,6 +166,7 @@ impl Play {
         self.steps.next("The dispatcher is started again");
         let restarted = Instant::now();
         system.dispatchers[0].start_again().await;
+        note(process("dispatcher-1", system.dispatchers[0].pid()));
         self.deliveries.wait(system, PATIENCE).await;
         let took = restarted.elapsed().as_secs_f64();
         self.steps.done(format_args!(
@@ -254,4 +255,8 @@ impl Play {
         note(format_args!("→ {name} writes{place}: “{text}”"));
         Ok(id)
     }
+}
+
+fn process(name: &str, pid: Pid) -> String {
+    format!("{name:<13} pid {}", pid.as_raw_nonzero())
 }

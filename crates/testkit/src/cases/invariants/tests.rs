@@ -63,6 +63,7 @@ fn as_it_should_be() -> Observed {
                 event_type: "message".to_owned(),
                 to: sent.to.clone(),
                 content: sent.text.clone(),
+                reason: None,
             })
             .collect(),
         events: all()
@@ -304,9 +305,15 @@ fn contents_signatures_and_owners_are_compared() {
 
 #[test]
 fn what_nobody_sent_is_found() {
-    let undecryptable =
-        |o: &mut Observed| o.messages[0].event_type = "message.undecryptable".to_owned();
-    violates(DEATHS, undecryptable, "committed as something else");
+    let undecryptable = |o: &mut Observed| {
+        o.messages[0].event_type = "message.undecryptable".to_owned();
+        o.messages[0].reason = Some("body_lost".to_owned());
+    };
+    violates(
+        DEATHS,
+        undecryptable,
+        "committed as message.undecryptable (body_lost) (3EB01)",
+    );
     violates(
         DEATHS,
         |o| forget(&mut o.sent, 0),
