@@ -3,10 +3,13 @@
 //! Not each of them is news. The library makes its sessions durable before its groups' keys, each in a
 //! transaction of its own. After a crash in between, the copy of a group's message that comes again finds
 //! that the session has passed it and that the group's key is missing. Its body was stored before the
-//! session was, and goes on from there.
+//! session was, and goes on from there. Those after it in the group, which nobody had read yet, lack the key
+//! as well; the sender is asked for it, and sends each anew.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::sleep;
 use whatsapp_rust::types::events::UndecryptableMessage;
 use whatsapp_rust::types::message::MessageInfo;
 use whatsapp_rust::waproto::codec::message_decode;
@@ -15,6 +18,9 @@ use crate::committer::{Entry, Inbox};
 use crate::store::Store;
 use crate::store::pending_inbound::Earlier;
 use crate::translate::{self, Owner, Undecryptable};
+
+/// How long a group's message of the offline queue may take to be sent anew before it is told.
+const ANEW: Duration = Duration::from_secs(5);
 
 /// Tells what can't be read, of one session.
 #[derive(Clone)]
@@ -34,6 +40,9 @@ impl Unreadable {
             false => Undecryptable::Decryption,
         };
         tokio::spawn(async move {
+            if info.is_offline && info.source.is_group {
+                sleep(ANEW).await;
+            }
             if let Some(entry) = this.entry(&info, why).await {
                 offer(&this.inbox, &this.owner, vec![entry]);
             }

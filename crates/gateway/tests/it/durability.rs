@@ -228,6 +228,29 @@ async fn a_copy_that_cannot_be_read_brings_the_body_that_was_kept_before_the_cra
     gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_key_is_gone_is_read_anew_without_a_word() {
+    let rig = Rig::start().await;
+    let gateway = rig.gateway();
+    rig.link(NUMBER).await;
+    let letter = json!({"to": NUMBER, "from": ANA, "text": "Oi", "group": "family"});
+    rig.send(letter.clone()).await;
+    rig.wait_for_acks(NUMBER).await;
+    gateway.stop().await;
+    rig.send(letter).await;
+    without_the_groups_key(&rig).await;
+
+    let gateway = rig.gateway();
+    rig.wait_for_acks(NUMBER).await;
+    let rows = rig.rows().await;
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(
+        rows.iter().all(|row| row.event_type == "message"),
+        "{rows:?}"
+    );
+    gateway.stop().await;
+}
+
 /// A row that PostgreSQL refuses is kept in another form, alone.
 async fn refused_row_is_kept_raw(refusal: &str) {
     let rig = Rig::start().await;
