@@ -115,11 +115,27 @@ impl Session {
         if let Some(ending) = wanted.filter(|ending| !ending.unlinks()) {
             return ending.settle(&self.row, true).await;
         }
-        let mut link = tokio::select! {
-            link = Link::open(&self.shared, &self.connection, &self.owner) => link?,
+        let opened = tokio::select! {
+            opened = Link::open(&self.shared, &self.connection, &self.owner) => opened,
             _ = handed_over.wait_for(|goal| *goal == Goal::HandedOver) => return Ok(()),
         };
-        let mut ending = self.follow(&mut link).await?;
+        let mut link = match (opened, wanted) {
+            (Ok(link), _) => link,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(ending)) => {
+                tracing::warn!(connection_id = %self.owner.connection_id, "a device could not be \
+                    opened to be unlinked; its keys are deleted: {error:#}");
+                return ending.settle(&self.row, false).await;
+            }
+        };
+        let mut ending = match self.follow(&mut link).await {
+            Ok(ending) => ending,
+            Err(error) => {
+                // The session that is started next must not meet this one's client on its device.
+                link.close().await;
+                return Err(error);
+            }
+        };
         tracing::info!(connection_id = %self.owner.connection_id, ?ending, "a session ends");
         let mut unlinked = true;
         if ending.unlinks() {
@@ -152,6 +168,7 @@ impl Session {
                     if let Some(ending) = Ending::wanted(*self.goal.borrow_and_update()) {
                         return Ok(ending);
                     }
+                    self.row.restate().await?;
                 }
                 signal = link.next() => match signal {
                     Some(Signal::Ended(ending)) => return Ok(ending),

@@ -77,8 +77,8 @@ impl Supervisor {
                 () = shutdown.soft().cancelled() => break,
                 () = abandoned.cancelled() => break,
                 Some(ended) = self.sessions.join_next_with_id() => self.ended(ended),
-                () = rung.notified() => self.look().await,
-                _ = poll.tick() => self.look().await,
+                () = rung.notified() => self.look(shutdown).await,
+                _ = poll.tick() => self.look(shutdown).await,
                 () = tokio::time::sleep_until(next_start), if self.has_room() => {
                     self.start_waiting();
                 }
@@ -89,8 +89,11 @@ impl Supervisor {
     }
 
     /// Compares the rows with the sessions.
-    async fn look(&mut self) {
-        let rows = timeout(LOOK, self.rows()).await;
+    async fn look(&mut self, shutdown: &Shutdown) {
+        let rows = tokio::select! {
+            rows = timeout(LOOK, self.rows()) => rows,
+            () = shutdown.soft().cancelled() => return,
+        };
         match rows.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {LOOK:?}"))) {
             Ok(rows) => {
                 self.blind = false;
@@ -230,14 +233,18 @@ impl Supervisor {
 }
 
 impl Running {
+    /// Passes on what the row wants; also that it says otherwise than the session, which then says it again:
+    /// who asks for a session anew before its end was begun resets the row, and nothing else would happen.
     fn aim(&self, row: &Connection) {
         let goal = match goal_of(row) {
             // It was registered anew for another number before it was linked.
             Goal::Connected if row.phone_number != self.phone_number => Goal::HandedOver,
             goal => goal,
         };
+        let connected = *self.status.borrow() == Status::Connected;
+        let forgotten = connected && row.status != Status::Connected.as_str();
         self.goal.send_if_modified(|aimed| {
-            let changed = *aimed != goal;
+            let changed = *aimed != goal || forgotten;
             *aimed = goal;
             changed
         });

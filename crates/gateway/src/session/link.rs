@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::connection::Connection;
+use domain::connection::{Connection, Status};
 use domain::failure::{Failure, classify};
 use runtime::postgres::Pool;
 use tokio::sync::mpsc;
@@ -16,10 +16,12 @@ use uuid::Uuid;
 use whatsapp_rust::Client;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+use whatsapp_rust::wacore::iq::devices::RemoveCompanionDeviceSpec;
 use whatsapp_rust::wacore::store::DevicePropsOverride;
 use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
 
 use super::Shared;
+use super::ending::Ending;
 use super::signals::{Signal, Signals};
 use super::unreadable::Unreadable;
 use crate::hook::lost::LostMessages;
@@ -128,17 +130,41 @@ impl Link {
         }
     }
 
-    /// Unlinks the device at WhatsApp; whether WhatsApp was asked to, where there was anything to unlink.
-    pub(super) async fn unlink(&self) -> bool {
-        if self.client.pn().is_none() {
+    /// Unlinks the device at WhatsApp; whether WhatsApp knows of it.
+    pub(super) async fn unlink(&mut self) -> bool {
+        let Some(pn) = self.client.pn() else {
             return true;
+        };
+        let client = Arc::clone(&self.client);
+        let unlinked = async {
+            client.wait_for_connected(CONNECT_TO_UNLINK).await?;
+            let remove = RemoveCompanionDeviceSpec::new(&pn);
+            timeout(UNLINK, client.execute(remove)).await??;
+            anyhow::Ok(())
+        };
+        let problem = tokio::select! {
+            unlinked = unlinked => match unlinked {
+                Ok(()) => return true,
+                Err(error) => error,
+            },
+            end = self.end() => match end {
+                Some(Ending::Outside { status: Status::LoggedOut, .. }) => return true,
+                end => anyhow::anyhow!("the client ended: {end:?}"),
+            },
+        };
+        tracing::warn!(
+            "a device could not be unlinked at WhatsApp; its keys are deleted: {problem:#}"
+        );
+        false
+    }
+
+    /// Waits for the client's end.
+    async fn end(&mut self) -> Option<Ending> {
+        loop {
+            if let Signal::Ended(ending) = self.next().await? {
+                return Some(ending);
+            }
         }
-        let connected = self.client.wait_for_connected(CONNECT_TO_UNLINK).await;
-        if let Err(error) = connected {
-            tracing::warn!(%error, "a device could not be unlinked at WhatsApp; its keys are deleted");
-            return false;
-        }
-        timeout(UNLINK, self.client.logout()).await.is_ok()
     }
 
     /// Ends the client. What is committed already is still acknowledged, the rest comes again.

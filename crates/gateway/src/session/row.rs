@@ -1,14 +1,16 @@
 //! What a session writes about itself. While PostgreSQL is away each write waits for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use diesel::result::QueryResult;
+use diesel::result::{Error, QueryResult};
 use diesel_async::AsyncPgConnection;
+use diesel_async::pooled_connection::deadpool::PoolError;
 use domain::connection::{Connection, Desired, Status};
 use domain::failure::{Failure, classify};
 use runtime::postgres::Pool;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use whatsapp_rust::Client;
 
@@ -19,6 +21,8 @@ use crate::store;
 
 /// Attempts at a write whose error is neither the connection's nor surely the row's.
 const UNCLEAR_TRIES: u32 = 10;
+/// What one attempt may take: a server that hangs must not hold up the gateway's end.
+const ATTEMPT: Duration = Duration::from_secs(5);
 
 pub(super) struct Row {
     id: Uuid,
@@ -60,6 +64,15 @@ impl Row {
         Ok(())
     }
 
+    /// Writes again that the session is connected, where it is.
+    pub(super) async fn restate(&self) -> anyhow::Result<()> {
+        let status = *self.status.borrow();
+        match status {
+            Status::Connected => self.change(status, None).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Writes what the client wanted, unless it wants something else by now.
     pub(super) async fn fulfil(
         &self,
@@ -95,28 +108,36 @@ impl Row {
         self.write(Change::Remove).await
     }
 
+    /// Returns the new events.
+    async fn attempt(&self, change: &Change<'_>) -> Result<Vec<Uuid>, Problem> {
+        let mut conn = self.pool.get().await.map_err(Problem::Pool)?;
+        change
+            .apply(&mut conn, self.id)
+            .await
+            .map_err(Problem::Query)
+    }
+
     /// Writes a change once PostgreSQL takes it, and rings for its events; an error when the row itself is
     /// at fault, or when the gateway ends first.
     async fn write(&self, change: Change<'_>) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         let mut unclear = 0;
         loop {
-            let problem = match self.pool.get().await {
-                Ok(mut conn) => match change.apply(&mut conn, self.id).await {
-                    Ok(events) => {
-                        self.bell.ring(events);
-                        return Ok(());
+            let problem = match timeout(ATTEMPT, self.attempt(&change)).await {
+                Ok(Ok(events)) => {
+                    self.bell.ring(events);
+                    return Ok(());
+                }
+                Ok(Err(Problem::Query(error))) => {
+                    match classify(&error) {
+                        Failure::Permanent => return Err(error.into()),
+                        Failure::Unclear => unclear += 1,
+                        Failure::Transient => unclear = 0,
                     }
-                    Err(error) => {
-                        match classify(&error) {
-                            Failure::Permanent => return Err(error.into()),
-                            Failure::Unclear => unclear += 1,
-                            Failure::Transient => unclear = 0,
-                        }
-                        anyhow::Error::new(error)
-                    }
-                },
-                Err(error) => error.into(),
+                    error.into()
+                }
+                Ok(Err(Problem::Pool(error))) => error.into(),
+                Err(_) => anyhow::anyhow!("no answer within {ATTEMPT:?}"),
             };
             if *self.goal.borrow() == Goal::HandedOver || unclear >= UNCLEAR_TRIES {
                 return Err(problem);
@@ -124,6 +145,11 @@ impl Row {
             backoff.pause().await;
         }
     }
+}
+
+enum Problem {
+    Pool(PoolError),
+    Query(Error),
 }
 
 enum Change<'a> {

@@ -5,6 +5,7 @@
 
 mod durability;
 mod messages;
+mod requests;
 mod rig;
 mod sessions;
 mod store;

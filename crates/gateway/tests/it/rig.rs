@@ -292,6 +292,11 @@ impl Rig {
         .await
     }
 
+    pub(crate) async fn execute(&self, sql: &str) {
+        let query = diesel::sql_query(sql);
+        query.execute(&mut self.conn().await).await.unwrap();
+    }
+
     /// How many rows a table has.
     pub(crate) async fn count(&self, table: &str) -> i64 {
         #[derive(QueryableByName)]
