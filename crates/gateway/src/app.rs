@@ -12,6 +12,7 @@ use runtime::ops::{self, Readiness};
 use runtime::postgres::{self, Pool};
 use runtime::shutdown::Shutdown;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::bell::Bell;
@@ -24,6 +25,8 @@ use crate::supervisor::Supervisor;
 use crate::valve::Valve;
 
 const SCHEMA_POLL: Duration = Duration::from_secs(1);
+/// What the last group may take once all sessions have ended.
+const LAST_GROUP: Duration = Duration::from_secs(3);
 
 /// The body of the process.
 pub async fn run(context: Context<Config>) -> anyhow::Result<()> {
@@ -106,7 +109,7 @@ impl Gateway {
             finish.clone(),
         );
         let abandon = abandoned.clone();
-        let committing = tokio::spawn(async move {
+        let mut committing = tokio::spawn(async move {
             // However it ends: nothing can be committed any more.
             let _abandon = abandon.drop_guard();
             committer.run().await
@@ -125,7 +128,16 @@ impl Gateway {
             .run(self.listener, shutdown)
             .await;
         finish.cancel();
-        committing.await.context("the committer")??;
+        match timeout(LAST_GROUP, &mut committing).await {
+            Ok(ended) => ended.context("the committer")??,
+            // Nobody waits for what it has left, and none of that is acknowledged.
+            Err(_) => {
+                tracing::warn!(
+                    "PostgreSQL did not answer to the last commit within {LAST_GROUP:?}"
+                );
+                committing.abort();
+            }
+        }
         ringing.abort();
         Ok(())
     }

@@ -7,6 +7,7 @@ use diesel::sql_types::BigInt;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use serde_json::{Value, json};
 use testkit::{Database, Process, Server, Servers, eventually};
+use tokio::time::{Duration, Instant};
 
 use crate::rig::{ANA, LIMIT, NUMBER, Rig, http};
 
@@ -16,6 +17,12 @@ async fn readiness(process: &Process) -> Option<(bool, Value)> {
     let answer = http().get(url).send().await.ok()?;
     let ready = answer.status().is_success();
     Some((ready, answer.json().await.ok()?))
+}
+
+#[derive(QueryableByName)]
+struct Key {
+    #[diesel(sql_type = BigInt)]
+    key: i64,
 }
 
 async fn wait_for_check(process: &Process, check: &str, expected: &str) {
@@ -80,11 +87,6 @@ async fn a_restart_of_postgresql_leaves_the_sessions_with_their_holder() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_lost_its_turn_ends_at_once_and_acknowledges_nothing_more() {
-    #[derive(QueryableByName)]
-    struct Key {
-        #[diesel(sql_type = BigInt)]
-        key: i64,
-    }
     let rig = Rig::start().await;
     let mut gateway = rig.program().start().await;
     rig.link(NUMBER).await;
@@ -164,6 +166,40 @@ async fn sigterm_is_obeyed_while_postgresql_is_away() {
     );
 
     servers.resume(Server::Postgres).await;
+    gateway.start_again().await;
+    rig.wait_for_rows(5).await;
+    rig.wait_for_acks(NUMBER).await;
+    assert_eq!(rig.rows().await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_is_obeyed_while_postgresql_hangs() {
+    let servers = Servers::start().await;
+    let rig = Rig::start_on(&servers).await;
+    let mut gateway = rig.program().start().await;
+    rig.link(NUMBER).await;
+    // Each commit hangs, as on a server whose disk does not answer.
+    let mut blocker = rig.conn().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE whatsapp_messages, whatsapp_connections")
+        .await
+        .unwrap();
+    rig.send(json!({"to": NUMBER, "from": ANA, "text": "hi", "count": 5}))
+        .await;
+    eventually(LIMIT, async || {
+        let waits: Key =
+            diesel::sql_query("SELECT count(*) AS key FROM pg_locks WHERE NOT granted")
+                .get_result(&mut blocker)
+                .await
+                .unwrap();
+        waits.key > 0
+    })
+    .await;
+    let asked = Instant::now();
+    assert!(gateway.stop().await.success(), "{}", gateway.logs());
+    assert!(asked.elapsed() < Duration::from_secs(20));
+
+    drop(blocker);
     gateway.start_again().await;
     rig.wait_for_rows(5).await;
     rig.wait_for_acks(NUMBER).await;
