@@ -178,7 +178,8 @@ pub async fn release(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryR
 /// called when [`claim_due`] claims less than its limit: it looks at the same `limit` oldest.
 ///
 /// The webhook rows are share-locked, so that an activation that releases parked events cannot run
-/// between the look and the parking. Returns how many events were set aside.
+/// between the look and the parking; one that is locked by another is left for the next time, since a
+/// wait for a recorder could be a deadlock. Returns how many events were set aside.
 pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     Statement::new(concat!(
         "WITH due AS MATERIALIZED (
@@ -188,7 +189,7 @@ pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
          closed AS MATERIALIZED (
              SELECT id, deleted_at FROM whatsapp_webhooks
              WHERE id IN (SELECT webhook_id FROM due) AND (NOT is_active OR deleted_at IS NOT NULL)
-             ORDER BY id FOR SHARE),
+             FOR SHARE SKIP LOCKED),
          picked AS MATERIALIZED (
              SELECT e.id, closed.deleted_at IS NOT NULL AS deleted
              FROM whatsapp_webhook_events e JOIN due ON due.id = e.id JOIN closed ON closed.id = e.webhook_id

@@ -123,7 +123,7 @@ impl Webhook {
                 .filter(webhooks::phone_key.eq(phone.key()))
                 .filter(webhooks::deleted_at.is_null())
                 .select(webhooks::id)
-                .for_update()
+                .for_no_key_update()
                 .first(conn)
                 .await
                 .optional()?;
@@ -191,7 +191,7 @@ impl Webhook {
                 .filter(webhooks::client_id.eq(client_id))
                 .filter(webhooks::deleted_at.is_null())
                 .select(webhooks::id)
-                .for_update()
+                .for_no_key_update()
                 .first::<Uuid>(conn)
                 .await
                 .optional()?;

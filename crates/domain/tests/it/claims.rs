@@ -1,7 +1,8 @@
 use std::collections::HashSet;
+use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use domain::claim::{Release, claim, claim_due, release, set_aside};
 use domain::event::{Event, Requeue};
 use domain::record::{Outcome, record};
@@ -186,6 +187,22 @@ async fn events_of_an_inactive_webhook_are_held_and_flow_when_it_is_active_again
         .unwrap();
     assert_eq!(flowing[0].id, id);
     assert_eq!(world.event(id).await.parked, None);
+}
+
+#[tokio::test]
+async fn setting_aside_waits_for_no_webhook_that_is_being_written() {
+    let world = World::new().await;
+    let (mut conn, mut recorder) = (world.conn().await, world.conn().await);
+    let id = world.accept(&["A"]).await[0];
+    world.make_due(id).await;
+    let close = "UPDATE whatsapp_webhooks SET is_active = false";
+    recorder.batch_execute(close).await.unwrap();
+    let write = "BEGIN; SELECT FROM whatsapp_webhooks FOR NO KEY UPDATE";
+    recorder.batch_execute(write).await.unwrap();
+    let meanwhile = tokio::time::timeout(Duration::from_secs(20), set_aside(&mut conn, 10)).await;
+    assert_eq!(meanwhile.expect("it does not wait").unwrap(), 0);
+    recorder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(set_aside(&mut conn, 10).await.unwrap(), 1);
 }
 
 #[tokio::test]

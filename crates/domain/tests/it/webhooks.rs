@@ -114,6 +114,23 @@ async fn deleting_a_webhook_waits_for_no_event_that_is_being_recorded() {
 }
 
 #[tokio::test]
+async fn changing_a_webhook_waits_for_no_dead_letter_that_is_being_written() {
+    let world = World::new().await;
+    let (mut conn, mut recorder) = (world.conn().await, world.conn().await);
+    let refer = "BEGIN; SELECT FROM whatsapp_webhooks FOR KEY SHARE";
+    recorder.batch_execute(refer).await.unwrap();
+    let changed = async {
+        let changes = Changes::default();
+        Webhook::update(&mut conn, world.client.id, world.webhook.id, &changes)
+            .await
+            .unwrap();
+        register(&mut conn, world.client.id, crate::world::NUMBER, &["*"]).await;
+    };
+    let changed = tokio::time::timeout(Duration::from_secs(20), changed).await;
+    changed.expect("the recorder may wait for this webhook");
+}
+
+#[tokio::test]
 async fn another_clients_webhook_is_not_there() {
     let world = World::new().await;
     let mut conn = world.conn().await;
