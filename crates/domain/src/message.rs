@@ -109,17 +109,23 @@ pub(crate) async fn insert_new(
     Ok(inserted.into_iter().map(|row| row.id).collect())
 }
 
-/// The form in which a WhatsApp id is committed that PostgreSQL would refuse; any other stays as it is.
+/// The form in which a text is committed that PostgreSQL would refuse; any other stays as it is.
+pub fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// The same for a WhatsApp id, which an index holds.
 pub fn storable_id(message_id: &str) -> String {
-    let mut id = message_id.replace('\0', "\u{fffd}");
+    let mut id = storable(message_id);
     id.truncate(id.floor_char_boundary(MESSAGE_ID_BYTES));
     id
 }
 
-/// Whether a message of that WhatsApp id is committed for the connection, in whatever chat.
+/// Whether a message of that WhatsApp id is committed for the connection in that chat, in whatever form.
 pub async fn is_committed(
     conn: &mut AsyncPgConnection,
     connection_id: Uuid,
+    chat: &str,
     message_id: &str,
 ) -> QueryResult<bool> {
     #[derive(QueryableByName)]
@@ -129,11 +135,27 @@ pub async fn is_committed(
     }
     let found: Count = Statement::new(
         "SELECT count(*) AS count FROM (SELECT FROM whatsapp_messages
-         WHERE connection_id = ? AND message_id = ? AND event_type <> 'message.undecryptable' LIMIT 1) AS found",
+         WHERE connection_id = ? AND message_id = ? AND chat = ?
+             AND event_type <> 'message.undecryptable' LIMIT 1) AS found",
     )
     .bind::<SqlUuid, _>(connection_id)
-    .bind::<Text, _>(message_id)
+    .bind::<Text, _>(storable_id(message_id))
+    .bind::<Text, _>(storable(chat))
     .get_result(conn)
     .await?;
     Ok(found.count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_postgresql_would_refuse_is_made_one_that_it_takes() {
+        assert_eq!(storable_id("3EB0C431C26A1916E07E"), "3EB0C431C26A1916E07E");
+        assert_eq!(storable_id("a\0b"), "a\u{fffd}b");
+        assert_eq!(storable_id(&"x".repeat(513)).len(), 512);
+        // Never within a character, also one that stands for a NUL.
+        assert_eq!(storable_id(&"\0".repeat(513)), "\u{fffd}".repeat(170));
+    }
 }

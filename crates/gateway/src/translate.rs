@@ -10,7 +10,7 @@ mod parties;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
-use domain::message::{NewMessage, storable_id};
+use domain::message::{NewMessage, storable, storable_id};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
@@ -140,7 +140,6 @@ pub(crate) fn unsupported(
     message: Option<&wa::Message>,
     reason: &str,
 ) -> NewMessage {
-    let storable = |text: &str| text.replace('\0', "\u{fffd}");
     let mut metadata = with("{\"v\":1}", "reason", Some(reason));
     metadata = with(&metadata, "chat", Some(&storable(&refused.chat)));
     metadata = with(&metadata, "kind", message.and_then(kind::of));

@@ -19,13 +19,19 @@ async fn a_message_becomes_one_event_for_its_webhook_however_often_it_comes() {
 
     assert_eq!((first.messages, first.events.len()), (1, 1));
     assert_eq!((second.messages, second.events.len()), (0, 0));
+    let chat = &batch[0].chat;
     assert!(
-        is_committed(&mut conn, world.connection.id, "A")
+        is_committed(&mut conn, world.connection.id, chat, "A")
             .await
             .unwrap()
     );
     assert!(
-        !is_committed(&mut conn, world.connection.id, "B")
+        !is_committed(&mut conn, world.connection.id, chat, "B")
+            .await
+            .unwrap()
+    );
+    assert!(
+        !is_committed(&mut conn, world.connection.id, "another@g.us", "A")
             .await
             .unwrap()
     );
@@ -151,7 +157,7 @@ async fn a_poison_row_is_told_beforehand_and_leaves_nothing_of_its_batch_behind(
         .unwrap_err();
     assert_ne!(classify(&error), Failure::Transient);
     assert!(
-        !is_committed(&mut conn, world.connection.id, "GOOD")
+        !is_committed(&mut conn, world.connection.id, &good.chat, "GOOD")
             .await
             .unwrap()
     );

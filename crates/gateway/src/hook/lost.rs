@@ -14,7 +14,7 @@ use chrono::Utc;
 use diesel::QueryableByName;
 use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::message::{is_committed, storable_id};
+use domain::message::{is_committed, storable, storable_id};
 use domain::statement::Statement;
 use runtime::postgres::Pool;
 use tokio::time::sleep;
@@ -53,7 +53,7 @@ impl LostMessages {
     }
 
     /// Whether it was told as lost already.
-    async fn is_told(&self, message_id: &str) -> anyhow::Result<bool> {
+    async fn is_told(&self, name: &Name) -> anyhow::Result<bool> {
         #[derive(QueryableByName)]
         struct Row {
             #[diesel(sql_type = Bool)]
@@ -62,11 +62,12 @@ impl LostMessages {
         let mut conn = self.pool.get().await?;
         let row: Row = Statement::new(
             "SELECT EXISTS (SELECT FROM whatsapp_messages
-                 WHERE connection_id = ? AND message_id = ?
+                 WHERE connection_id = ? AND message_id = ? AND chat = ?
                      AND event_type = 'message.undecryptable' AND metadata->>'reason' = ?) AS told",
         )
         .bind::<SqlUuid, _>(self.hook.owner.connection_id)
-        .bind::<Text, _>(message_id)
+        .bind::<Text, _>(storable_id(&name.message_id))
+        .bind::<Text, _>(storable(&name.chat))
         .bind::<Text, _>(translate::Undecryptable::BodyLost.as_str())
         .get_result(&mut conn)
         .await?;
@@ -83,7 +84,7 @@ impl LostBodies for LostMessages {
             sender: lost.sender.to_owned(),
             message_id: lost.message_id.to_owned(),
         };
-        if self.is_told(&storable_id(&name.message_id)).await? {
+        if self.is_told(&name).await? {
             return Ok(());
         }
         if locked(&self.suspected).insert(name.clone()) {
@@ -116,8 +117,7 @@ async fn tell(hook: &Hook, pool: &Pool, name: &Name) -> anyhow::Result<()> {
     let connection_id = hook.owner.connection_id;
     let arrived = {
         let mut conn = pool.get().await?;
-        let id = storable_id(&name.message_id);
-        is_committed(&mut conn, connection_id, &id).await?
+        is_committed(&mut conn, connection_id, &name.chat, &name.message_id).await?
     };
     if arrived {
         return Ok(());

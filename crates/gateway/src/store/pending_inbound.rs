@@ -25,7 +25,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::message::{is_committed, storable_id};
+use domain::message::{is_committed, storable, storable_id};
 use domain::statement::Statement;
 use uuid::Uuid;
 use whatsapp_rust::async_trait;
@@ -106,7 +106,7 @@ impl Store {
         id: &str,
     ) -> Result<Option<Vec<u8>>> {
         let key = Key::new(chat, sender, id);
-        let mut known = self.look_up(key, id, Patience::Outage).await?;
+        let mut known = self.look_up(key, chat, id, Patience::Outage).await?;
         if let Known::Nothing = known {
             if self.shelf.inflight.holds(self.connection_id, key) {
                 return Err(StoreError::Validation(format!(
@@ -114,7 +114,7 @@ impl Store {
                 )));
             }
             // It may have landed between the look and the question.
-            known = self.look_up(key, id, Patience::Outage).await?;
+            known = self.look_up(key, chat, id, Patience::Outage).await?;
         }
         match known {
             Known::Body(sealed) => self
@@ -134,7 +134,7 @@ impl Store {
         if self.shelf.inflight.holds(self.connection_id, key) {
             return Ok(Earlier::Settled);
         }
-        match self.look_up(key, id, Patience::Brief).await? {
+        match self.look_up(key, chat, id, Patience::Brief).await? {
             Known::Body(sealed) => self
                 .open(BODY, &hex::encode(key.as_bytes()), &sealed)
                 .map(Earlier::Read),
@@ -144,8 +144,7 @@ impl Store {
     }
 
     /// What can be said of a message, looked up in the order in which a message moves.
-    async fn look_up(&self, key: Key, id: &str, patience: Patience) -> Result<Known> {
-        let id = storable_id(id);
+    async fn look_up(&self, key: Key, chat: &str, id: &str, patience: Patience) -> Result<Known> {
         self.read("get_pending_inbound", patience, async |conn| {
             let row: Option<Option<Vec<u8>>> = pending::table
                 .find((self.device_id, key.as_bytes()))
@@ -156,7 +155,9 @@ impl Store {
             match row {
                 Some(Some(body)) => Ok(Known::Body(body)),
                 Some(None) => Ok(Known::Settled),
-                None if is_committed(conn, self.connection_id, &id).await? => Ok(Known::Settled),
+                None if is_committed(conn, self.connection_id, chat, id).await? => {
+                    Ok(Known::Settled)
+                }
                 None => Ok(Known::Nothing),
             }
         })
@@ -256,6 +257,7 @@ impl Store {
                          AND (body IS NULL OR EXISTS (SELECT FROM whatsapp_messages AS message
                              WHERE message.connection_id = ?
                                  AND message.message_id = old.message_id
+                                 AND message.chat = old.chat
                                  AND message.event_type <> 'message.undecryptable'))",
                     )
                     .bind::<Integer, _>(self.device_id)
@@ -278,6 +280,7 @@ impl Store {
     ) -> Result<()> {
         let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
         let (mut chats, mut senders, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        // No stranger's id keeps a body from being stored; the key is made of the true one.
         for [chat, sender, id] in names {
             chats.push(storable(chat));
             senders.push(storable(sender));
@@ -303,10 +306,4 @@ impl Store {
         })
         .await
     }
-}
-
-/// A text without what a text column refuses, so that no stranger's id can keep a body from being stored.
-/// The key is made of the true one.
-fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }

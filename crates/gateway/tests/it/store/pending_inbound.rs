@@ -6,6 +6,7 @@ use diesel::{QueryableByName, sql_query};
 use diesel_async::RunQueryDsl;
 use gateway::store::delete_device;
 use gateway::store::inflight::{Key, Registry};
+use gateway::store::pending_inbound::Earlier;
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::wacore::store::error::StoreError;
 use whatsapp_rust::wacore::store::traits::{ProtocolStore, SignalStore};
@@ -26,6 +27,32 @@ async fn a_duplicate_of_a_committed_message_is_acknowledged() {
         .await;
     assert_eq!(found.unwrap(), None);
     assert!(world.lost.taken().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_of_the_same_id_in_another_chat_does_not_stand_for_it() {
+    const OTHER: &str = "3@g.us";
+    let world = World::new().await;
+    let store = world.store().await;
+    store
+        .store_pending_inbound(OTHER, CHAT, "M1", b"body")
+        .await
+        .unwrap();
+    world.commit("M1").await;
+    store
+        .delete_expired_pending_inbound(now_secs() + 60)
+        .await
+        .unwrap();
+    let kept = store.get_pending_inbound(OTHER, CHAT, "M1").await.unwrap();
+    assert_eq!(kept.as_deref(), Some(&b"body"[..]));
+    assert_eq!(
+        store.earlier("4@g.us", CHAT, "M1").await.unwrap(),
+        Earlier::Unread
+    );
+    assert_eq!(
+        store.earlier(CHAT, CHAT, "M1").await.unwrap(),
+        Earlier::Settled
+    );
 }
 
 #[tokio::test]
