@@ -17,13 +17,14 @@ use domain::message::NewMessage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use whatsapp_rust::types::message::MessageInfo;
 use whatsapp_rust::waproto::whatsapp as wa;
 
 use self::group::{Group, Item};
 use self::stuck::Stuck;
 use crate::bell::Bell;
 use crate::lock::{self, Backoff, Lock, Taken};
-use crate::translate;
+use crate::translate::{self, Owner};
 use crate::valve::Valve;
 
 /// Submissions that wait while a group is committed; who submits more waits to submit.
@@ -69,6 +70,19 @@ impl Entry {
             entry.row = entry.kept_raw(reason);
         }
         entry
+    }
+
+    /// A message's entry; none of what the account's own devices tell each other.
+    pub(crate) fn of(
+        owner: &Owner,
+        info: &MessageInfo,
+        message: &Arc<wa::Message>,
+    ) -> Option<Self> {
+        if translate::is_internal(info, message) {
+            return None;
+        }
+        let row = translate::message(owner, info, message);
+        Some(Self::new(row, Some(Arc::clone(message))))
     }
 
     fn kept_raw(&self, reason: &str) -> NewMessage {
@@ -182,15 +196,19 @@ impl Committer {
                 group.add(submission);
             }
             let valve = Arc::clone(&self.valve);
-            let mut turn = std::pin::pin!(self.turn(group));
-            match timeout(PATIENCE, &mut turn).await {
-                Ok(done) => done?,
-                Err(_) => {
-                    valve.close();
-                    let done = turn.await;
-                    valve.open();
-                    done?;
+            {
+                let mut turn = std::pin::pin!(self.turn(group));
+                match timeout(PATIENCE, &mut turn).await {
+                    Ok(done) => done?,
+                    Err(_) => {
+                        valve.close();
+                        turn.await?;
+                    }
                 }
+            }
+            match self.stuck.are_many() {
+                true => valve.close(),
+                false => valve.open(),
             }
         }
     }

@@ -13,7 +13,7 @@ use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow, async_trait};
 
 use crate::committer::{Entry, Inbox};
 use crate::store::inflight::{Key, Registry};
-use crate::translate::{self, Owner};
+use crate::translate::Owner;
 
 /// Commits one session's messages. `Ok` only after the commit; while PostgreSQL is away it waits, because the
 /// library does not ask again for a message that was refused.
@@ -42,18 +42,14 @@ impl InboundDurabilityHook for Hook {
         self.check_number()?;
         let mut entries = Vec::with_capacity(batch.len());
         for InboundMessage { message, info, .. } in batch {
-            if translate::is_internal(info, message) {
+            let Some(entry) = Entry::of(&self.owner, info, message) else {
                 let source = &info.source;
-                let key = Key::new(
-                    &source.chat.to_string(),
-                    &source.sender.to_string(),
-                    &info.id,
-                );
+                let (chat, sender) = (source.chat.to_string(), source.sender.to_string());
+                let key = Key::new(&chat, &sender, &info.id);
                 self.inflight.leave_out(self.owner.connection_id, key);
                 continue;
-            }
-            let row = translate::message(&self.owner, info, message);
-            entries.push(Entry::new(row, Some(Arc::clone(message))));
+            };
+            entries.push(entry);
         }
         self.commit(entries).await
     }

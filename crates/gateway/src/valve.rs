@@ -53,16 +53,21 @@ impl Valve {
     }
 
     pub(crate) fn close(&self) {
-        self.used.store(0, Ordering::Relaxed);
-        self.state.send_modify(|state| {
+        self.state.send_if_modified(|state| {
+            if state.closed {
+                return false;
+            }
+            self.used.store(0, Ordering::Relaxed);
             state.closed = true;
             state.number += 1;
+            true
         });
         metrics::gauge!("recado_gateway_valve_closed").set(1);
     }
 
     pub(crate) fn open(&self) {
-        self.state.send_modify(|state| state.closed = false);
+        self.state
+            .send_if_modified(|state| std::mem::replace(&mut state.closed, false));
         metrics::gauge!("recado_gateway_valve_closed").set(0);
         metrics::gauge!("recado_gateway_valve_used_bytes").set(0);
     }

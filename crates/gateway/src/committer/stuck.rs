@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::group::Item;
 
 const PAUSE: Duration = Duration::from_secs(15);
+const MANY: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
@@ -20,6 +21,11 @@ impl Stuck {
         self.items.push_back(item);
         self.again.get_or_insert_with(|| Instant::now() + PAUSE);
         self.show();
+    }
+
+    /// So many that rows can hardly be at fault: what is behind them in their chats should stay with WhatsApp.
+    pub(super) fn are_many(&self) -> bool {
+        self.items.len() >= MANY
     }
 
     /// When to try next; far away when there is nothing to try.

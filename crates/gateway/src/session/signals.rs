@@ -19,7 +19,7 @@ use super::ending::Ending;
 use super::unreadable::{Unreadable, offer};
 use crate::committer::{Entry, Inbox};
 use crate::hook::is_owners;
-use crate::translate::{self, Owner};
+use crate::translate::Owner;
 
 #[derive(Debug)]
 pub(super) enum Signal {
@@ -119,12 +119,7 @@ impl Signals {
             return;
         }
         let messages = batch.messages.iter();
-        let entries = messages
-            .filter(|item| !translate::is_internal(&item.info, &item.message))
-            .map(|item| {
-                let row = translate::message(&self.owner, &item.info, &item.message);
-                Entry::new(row, Some(Arc::clone(&item.message)))
-            });
+        let entries = messages.filter_map(|item| Entry::of(&self.owner, &item.info, &item.message));
         offer(&self.inbox, &self.owner, entries.collect());
     }
 }

@@ -55,8 +55,7 @@ impl Unreadable {
             Ok(Earlier::Settled) => return None,
             Ok(Earlier::Read(body)) => {
                 if let Ok(message) = message_decode(&body) {
-                    let row = translate::message(&self.owner, info, &message);
-                    return Some(Entry::new(row, Some(Arc::new(message))));
+                    return Entry::of(&self.owner, info, &Arc::new(message));
                 }
             }
             Ok(Earlier::Unread) => {}

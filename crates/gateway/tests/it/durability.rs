@@ -6,7 +6,7 @@ use diesel_async::SimpleAsyncConnection;
 use serde_json::{Value, json};
 use testkit::{Server, Servers, eventually};
 
-use crate::rig::{ANA, LIMIT, NUMBER, Rig, Row};
+use crate::rig::{ANA, LIMIT, NUMBER, Rig, Row, http};
 
 fn distinct(rows: &[Row]) -> HashSet<&str> {
     rows.iter().map(|row| row.message_id.as_str()).collect()
@@ -302,6 +302,35 @@ async fn a_row_that_fails_for_no_clear_reason_is_kept_raw_and_its_batch_goes_on(
              WHEN (new.content = 'refuse me') EXECUTE FUNCTION refuse()",
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_every_row_is_refused_the_messages_stay_with_whatsapp() {
+    let rig = Rig::start().await;
+    let gateway = rig.program().start().await;
+    let closed = async || {
+        let url = format!("{}/metrics", gateway.url("OPS_PORT"));
+        let text = http().get(url).send().await.unwrap().text().await.unwrap();
+        text.contains("recado_gateway_valve_closed 1")
+    };
+    rig.link(NUMBER).await;
+    let refusal = "ALTER TABLE whatsapp_messages ADD CONSTRAINT nobody CHECK (false) NOT VALID";
+    rig.execute(refusal).await;
+    let senders: Vec<String> = (0..20)
+        .map(|turn| format!("55119111100{turn:02}"))
+        .collect();
+    rig.send(json!({"to": NUMBER, "from": senders, "text": "hi", "count": 40}))
+        .await;
+    eventually(LIMIT, async || closed().await).await;
+    assert_eq!(acked(&rig.sent(NUMBER).await), 0);
+
+    rig.execute("ALTER TABLE whatsapp_messages DROP CONSTRAINT nobody")
+        .await;
+    rig.wait_for_acks(NUMBER).await;
+    eventually(LIMIT, async || !closed().await).await;
+    let rows = rig.rows().await;
+    assert_eq!(distinct(&rows).len(), 40);
+    assert!(rows.iter().all(|row| row.content == "hi"), "as they were");
 }
 
 #[tokio::test(flavor = "multi_thread")]
