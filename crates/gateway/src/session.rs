@@ -32,7 +32,7 @@ use crate::valve::Valve;
 
 /// How long a session that was connected when its gateway ended may take to be so again before its row says
 /// that it is not.
-const RESTORE: Duration = Duration::from_secs(10);
+pub(crate) const RESTORE: Duration = Duration::from_secs(10);
 /// What the row of a session that failed may take to be told.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 

@@ -16,11 +16,13 @@ use uuid::Uuid;
 
 use self::pace::{Pace, Retry};
 use crate::config::Limits;
-use crate::session::{Goal, Session, Shared};
+use crate::session::{Goal, RESTORE, Session, Shared};
 
 const POLL: Duration = Duration::from_secs(1);
 /// What one look at the rows may take.
 const LOOK: Duration = Duration::from_secs(5);
+/// Rows that one look corrects.
+const TOLD_AT_ONCE: usize = 100;
 /// Between two questions whether Redis is still there.
 const LISTEN: Duration = Duration::from_secs(30);
 
@@ -34,6 +36,8 @@ pub(crate) struct Supervisor {
     /// Rows that want a session and have none, the next one first.
     waiting: VecDeque<Connection>,
     pace: Pace,
+    /// When rows that still say `connected`, as the last gateway left them, are told that they are not.
+    honest_from: Instant,
     /// The last look at the rows failed, which was said.
     blind: bool,
     /// This gateway holds as many sessions as it may, which was said.
@@ -58,6 +62,7 @@ impl Supervisor {
             running: HashMap::new(),
             retries: HashMap::new(),
             waiting: VecDeque::new(),
+            honest_from: Instant::now() + RESTORE,
             blind: false,
             full: false,
         }
@@ -98,14 +103,40 @@ impl Supervisor {
             Ok(rows) => {
                 self.blind = false;
                 self.reconcile(rows);
+                self.start_waiting();
+                self.tell_waiting().await;
             }
             Err(error) if !std::mem::replace(&mut self.blind, true) => {
                 tracing::warn!("the connections cannot be read: {error:#}");
             }
             Err(_) => {}
         }
-        self.start_waiting();
         self.measure();
+    }
+
+    /// Corrects rows whose turn is long in coming. No session of theirs can run meanwhile.
+    async fn tell_waiting(&mut self) {
+        if Instant::now() < self.honest_from {
+            return;
+        }
+        let (pool, bell) = (&self.shared.pool, &self.shared.bell);
+        let stale = self
+            .waiting
+            .iter_mut()
+            .filter(|row| row.status == Status::Connected.as_str());
+        let tell = async {
+            let mut conn = pool.get().await?;
+            for row in stale.take(TOLD_AT_ONCE) {
+                let (status, reason) = (Status::Reconnecting, Some("connection_lost"));
+                bell.ring(Connection::transition(&mut conn, row.id, status, reason).await?);
+                row.status = status.as_str().to_owned();
+            }
+            anyhow::Ok(())
+        };
+        // The next look finds what is left.
+        if let Ok(Err(error)) = timeout(LOOK, tell).await {
+            tracing::warn!("connections that wait could not be told: {error:#}");
+        }
     }
 
     async fn rows(&self) -> anyhow::Result<Vec<Connection>> {

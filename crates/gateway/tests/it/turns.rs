@@ -241,6 +241,24 @@ async fn killed_again_and_again_a_gateway_loses_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_turn_is_long_in_coming_does_not_go_on_saying_that_it_is_connected() {
+    let rig = Rig::start().await;
+    let webhook = rig.webhook(&["connection.*"]).await;
+    let mut gateway = rig.program().start().await;
+    rig.link("5511988880001").await;
+    let second = rig.link(NUMBER).await;
+    gateway.stop().await;
+    drop(gateway);
+
+    let program = rig.program().env("GATEWAY_CAPACITY", "1");
+    let _gateway = program.start().await;
+    let row = rig.wait_for(second.id, "reconnecting").await;
+    assert_eq!(row.reason.as_deref(), Some("connection_lost"));
+    let events = rig.events(&webhook).await;
+    assert_eq!(events.last().unwrap().event_type, "connection.closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_waits_for_its_database_and_says_what_it_lacks() {
     let servers = Servers::start().await;
     let rig = Rig::start_on(&servers).await;
