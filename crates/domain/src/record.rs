@@ -116,18 +116,17 @@ async fn write_events(
                  AS t (attempt_id, event_id, client_id, webhook_id, token, attempt, started_at, duration_ms,
                        http_status, error_class, error, response, status, delay, reason)),
          held AS MATERIALIZED (
-             SELECT e.id FROM whatsapp_webhook_events e JOIN input ON input.event_id = e.id
+             SELECT input.* FROM whatsapp_webhook_events e JOIN input ON input.event_id = e.id
              WHERE e.claim_token = input.token
              ORDER BY e.id FOR UPDATE OF e),
          updated AS (
              UPDATE whatsapp_webhook_events e
-             SET status = input.status, attempt_count = input.attempt, claim_token = NULL,
-                 next_retry_at = now() + make_interval(secs => input.delay),
-                 http_status = input.http_status, error = input.error, response = input.response,
-                 delivered_at = CASE WHEN input.status = 'delivered' THEN now() END
-             FROM held, input
-             WHERE e.id = held.id AND input.event_id = e.id AND e.claim_token = input.token
-             RETURNING e.*, input.reason),
+             SET status = held.status, attempt_count = held.attempt, claim_token = NULL,
+                 next_retry_at = now() + make_interval(secs => held.delay),
+                 http_status = held.http_status, error = held.error, response = held.response,
+                 delivered_at = CASE WHEN held.status = 'delivered' THEN now() END
+             FROM held WHERE e.id = held.event_id
+             RETURNING e.*, held.reason),
          attempts AS (
              INSERT INTO whatsapp_delivery_attempts (id, event_id, client_id, webhook_id, attempt, started_at,
                  duration_ms, http_status, error_class, error, response, superseded)
@@ -215,21 +214,20 @@ async fn write_health(
              SELECT * FROM unnest(?, ?, ?, ?, ?, ?)
                  AS t (id, succeeded, failures, last_error, last_attempt_at, gone)),
          locked AS MATERIALIZED (
-             SELECT w.id, w.failure_count FROM whatsapp_webhooks w JOIN input ON input.id = w.id
-             ORDER BY w.id FOR NO KEY UPDATE OF w),
-         counted AS (
-             SELECT id, input.failures + CASE WHEN input.succeeded THEN 0 ELSE locked.failure_count END AS failures
-             FROM locked JOIN input USING (id))
+             SELECT input.*,
+                 input.failures + CASE WHEN input.succeeded THEN 0 ELSE w.failure_count END AS counted
+             FROM whatsapp_webhooks w JOIN input ON input.id = w.id
+             ORDER BY w.id FOR NO KEY UPDATE OF w)
          UPDATE whatsapp_webhooks w
-         SET failure_count = counted.failures,
-             status = CASE WHEN counted.failures >= ? THEN 'failed'
-                           WHEN input.succeeded THEN 'active' ELSE w.status END,
-             last_error = CASE WHEN input.failures > 0 THEN input.last_error ELSE w.last_error END,
-             last_success_at = CASE WHEN input.succeeded THEN now() ELSE w.last_success_at END,
-             last_attempt_at = greatest(w.last_attempt_at, input.last_attempt_at),
-             is_active = w.is_active AND NOT input.gone
-         FROM input, counted
-         WHERE w.id = input.id AND counted.id = w.id",
+         SET failure_count = locked.counted,
+             status = CASE WHEN locked.counted >= ? THEN 'failed'
+                           WHEN locked.succeeded THEN 'active' ELSE w.status END,
+             last_error = CASE WHEN locked.failures > 0 THEN locked.last_error ELSE w.last_error END,
+             last_success_at = CASE WHEN locked.succeeded THEN now() ELSE w.last_success_at END,
+             last_attempt_at = greatest(w.last_attempt_at, locked.last_attempt_at),
+             is_active = w.is_active AND NOT locked.gone
+         FROM locked
+         WHERE w.id = locked.id",
     )
     .bind::<Array<SqlUuid>, _>(health.keys().copied().collect::<Vec<_>>())
     .bind::<Array<Bool>, _>(health.values().map(|h| h.succeeded).collect::<Vec<_>>())
