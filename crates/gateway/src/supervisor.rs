@@ -162,28 +162,37 @@ impl Supervisor {
             .into_values()
             .filter(|row| !self.running.contains_key(&row.id));
         let mut waiting: Vec<Connection> = idle.collect();
-        // Somebody looks at a screen for those that are not linked yet.
-        waiting.sort_by_key(|row| (row.jid.is_some(), row.created_at));
+        // To end a session is soon done. Somebody looks at a screen for those that are not linked yet.
+        waiting.sort_by_key(|row| (place(goal_of(row)), row.jid.is_some(), row.created_at));
         self.waiting = waiting.into();
     }
 
+    /// Whether there is a next one that may start when it is its time. Those that are to end may always.
     fn has_room(&self) -> bool {
-        !self.waiting.is_empty() && self.running.len() < self.limits.capacity.get()
+        self.waiting.front().is_some_and(|next| {
+            goal_of(next) != Goal::Connected || self.running.len() < self.limits.capacity.get()
+        })
     }
 
     fn start_waiting(&mut self) {
         let now = Instant::now();
-        for _ in 0..self.waiting.len() {
-            if !self.has_room() || !self.pace.is_due(now) {
-                break;
-            }
+        while self.has_room() {
             let Some(row) = self.waiting.pop_front() else {
                 break;
             };
+            let goal = goal_of(&row);
+            // To be disconnected it need not connect.
+            let paced = goal != Goal::Disconnected;
+            if paced && !self.pace.is_due(now) {
+                self.waiting.push_front(row);
+                break;
+            }
             match self.retries.get(&row.id) {
-                Some(retry) if !retry.is_due(now) => {}
+                Some(retry) if !retry.is_due(now, goal) => {}
                 _ => {
-                    self.pace.start(now);
+                    if paced {
+                        self.pace.start(now);
+                    }
                     self.start(row);
                 }
             }
@@ -221,9 +230,12 @@ impl Supervisor {
                 self.retries.remove(&id);
             }
             Some(problem) => {
-                let lasted = running.map_or(Duration::ZERO, |running| running.since.elapsed());
+                let lasted = running
+                    .as_ref()
+                    .map_or(Duration::ZERO, |running| running.since.elapsed());
+                let goal = running.map_or(Goal::Connected, |running| *running.goal.borrow());
                 let retry = self.retries.entry(id).or_default();
-                let pause = retry.failed(lasted);
+                let pause = retry.failed(lasted, goal);
                 metrics::counter!("recado_gateway_session_failures_total").increment(1);
                 tracing::error!(connection_id = %id, error = problem, ?pause,
                     "a session failed and is started again");
@@ -279,6 +291,15 @@ impl Running {
             *aimed = goal;
             changed
         });
+    }
+}
+
+/// In the queue of those that want a session.
+fn place(goal: Goal) -> u8 {
+    match goal {
+        Goal::Disconnected => 0,
+        Goal::LoggedOut => 1,
+        Goal::Connected | Goal::HandedOver => 2,
     }
 }
 

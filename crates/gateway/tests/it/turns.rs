@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use domain::connection::Desired;
 use serde_json::{Value, json};
 use testkit::{Database, Process, Server, Servers, eventually};
 use tokio::time::{Duration, Instant};
@@ -238,6 +239,11 @@ async fn killed_again_and_again_a_gateway_loses_nothing_and_doubles_nothing() {
         .collect();
     assert!(odd.is_empty(), "{odd:?}");
     assert_eq!(rows.len(), 500);
+    let logs = gateway.logs();
+    let told = logs
+        .lines()
+        .find(|line| line.contains(ANA) || numbers.iter().any(|number| line.contains(number)));
+    assert_eq!(told, None, "no phone number is in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,6 +262,13 @@ async fn a_connection_whose_turn_is_long_in_coming_does_not_go_on_saying_that_it
     assert_eq!(row.reason.as_deref(), Some("connection_lost"));
     let events = rig.events(&webhook).await;
     assert_eq!(events.last().unwrap().event_type, "connection.closed");
+
+    // Nor does it wait for a place that never comes, to be ended.
+    rig.desire(&second, Desired::Disconnected).await;
+    rig.wait_for(second.id, "disconnected").await;
+    rig.desire(&second, Desired::LoggedOut).await;
+    rig.wait_for(second.id, "logged_out").await;
+    assert_eq!(rig.count("protocol_devices").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
