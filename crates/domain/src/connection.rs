@@ -359,6 +359,17 @@ impl Connection {
             .optional()
     }
 
+    /// Forgets whose device was linked, with the keys of which this goes: the number is free to change.
+    pub async fn forget_device(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<usize> {
+        diesel::update(connections::table.find(id))
+            .set((
+                connections::jid.eq(None::<String>),
+                connections::lid.eq(None::<String>),
+            ))
+            .execute(conn)
+            .await
+    }
+
     /// Keeps whose device was linked.
     pub async fn identify(
         conn: &mut AsyncPgConnection,
@@ -411,13 +422,7 @@ impl Connection {
                     .await?;
             }
             if status == Status::LoggedOut {
-                diesel::update(connections::table.find(id))
-                    .set((
-                        connections::jid.eq(None::<String>),
-                        connections::lid.eq(None::<String>),
-                    ))
-                    .execute(conn)
-                    .await?;
+                Self::forget_device(conn, id).await?;
             }
             let metadata = serde_json::json!({"v": 1, "status": status.as_str(), "reason": reason});
             inbox::announce(

@@ -4,18 +4,23 @@ use runtime::config::DatabaseConfig;
 
 use super::{connect, say};
 
-/// Several at once are fine: they take turns.
+/// Several at once are fine: they take turns. Partitions that cannot be made at this moment are left to the
+/// dispatcher, which looks after them all the time.
 pub(super) async fn run(config: &DatabaseConfig) -> anyhow::Result<()> {
     let versions = migration::run(connect(config).await?).await?;
     for version in &versions {
         say(&[&"migrated", version])?;
     }
-    let maintained = partition::maintain(&mut connect(config).await?, Utc::now(), None).await?;
-    for partition in &maintained.made {
-        say(&[&"partition", partition])?;
-    }
-    if versions.is_empty() && maintained.made.is_empty() {
-        say(&[&"up to date"])?;
+    match partition::maintain(&mut connect(config).await?, Utc::now(), None).await {
+        Ok(maintained) => {
+            for partition in &maintained.made {
+                say(&[&"partition", partition])?;
+            }
+            if versions.is_empty() && maintained.made.is_empty() {
+                say(&[&"up to date"])?;
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the partitions are left to the dispatcher's upkeep"),
     }
     Ok(())
 }

@@ -289,3 +289,29 @@ async fn an_expired_code_is_not_shown_to_clients() {
         .unwrap();
     assert_eq!(expired.qr_code, None);
 }
+
+#[tokio::test]
+async fn a_number_may_change_once_its_device_is_forgotten() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let (client, user, id) = (
+        world.client.id,
+        world.connection.user_id,
+        world.connection.id,
+    );
+    let other: Phone = "4915112345678".parse().unwrap();
+    Connection::identify(
+        &mut conn,
+        id,
+        "5511988887777:1@s.whatsapp.net",
+        Some("1@lid"),
+    )
+    .await
+    .unwrap();
+    Connection::forget_device(&mut conn, id).await.unwrap();
+    let moved = Connection::connect(&mut conn, client, user, &other, Pairing::Qr)
+        .await
+        .unwrap();
+    assert_eq!(moved.phone_number, "4915112345678");
+    assert_eq!((moved.jid, moved.lid), (None, None));
+}

@@ -176,7 +176,11 @@ impl Change<'_> {
                 return Connection::show_qr(conn, id, code, left.as_secs_f64()).await;
             }
             Self::Identify(jid, lid) => drop(Connection::identify(conn, id, jid, lid).await?),
-            Self::DeleteKeys => drop(store::delete_device(conn, id).await?),
+            Self::DeleteKeys => {
+                store::delete_device(conn, id).await?;
+                // Also where the row's state is not to change: a wish to connect may have come meanwhile.
+                Connection::forget_device(conn, id).await?;
+            }
             Self::Remove => drop(Connection::remove(conn, id).await?),
         }
         Ok(Vec::new())
