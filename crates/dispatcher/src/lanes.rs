@@ -14,8 +14,8 @@ pub(crate) const IN_FLIGHT_PER_WEBHOOK: usize = 16;
 
 /// What waits in a lane should start within this time.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long an attempt is thought to take before one has ended.
-const FIRST_PACE: Duration = Duration::from_millis(20);
+/// How long an attempt is thought to take before one has ended: a new lane has room for a whole claim.
+const FIRST_PACE: Duration = Duration::from_millis(15);
 /// What a lane gives back is due again after this at the latest.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
@@ -258,11 +258,11 @@ mod tests {
         let start = Instant::now();
         let mut lanes = Lanes::new(64, 1000);
         let (started, queued, refused) = fill(&mut lanes, hook(1), 1000, start);
-        assert_eq!((started, queued), (16, 400));
+        assert_eq!((started, queued), (16, 533));
         assert_eq!(started + queued + refused, 1000);
         let later = start + Duration::from_secs(1);
         let shed = lanes.shed(later);
-        assert_eq!(shed.len(), 400 - 16);
+        assert_eq!(shed.len(), 533 - 16);
         assert_eq!(fill(&mut lanes, hook(1), 5, later), (0, 0, 5));
     }
 
