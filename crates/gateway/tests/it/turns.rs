@@ -87,6 +87,31 @@ async fn a_restart_of_postgresql_leaves_the_sessions_with_their_holder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_writes_is_one_that_is_away() {
+    let servers = Servers::start().await;
+    let rig = Rig::start_on(&servers).await;
+    let gateway = rig.program().start().await;
+    rig.link(NUMBER).await;
+    let name = rig.database.url().rsplit('/').next().unwrap().to_owned();
+    let other = servers.database().await;
+    let read_only = async |setting: &str| {
+        let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = {setting}");
+        other.connect().await.batch_execute(&set).await.unwrap();
+    };
+    // As a standby is, where a failover has led to one for a while.
+    read_only("on").await;
+    servers.restart(Server::Postgres).await;
+    rig.send(json!({"to": NUMBER, "from": ANA, "text": "hi", "count": 3}))
+        .await;
+    wait_for_check(&gateway, "lock", "does not allow writes").await;
+
+    read_only("off").await;
+    rig.wait_for_acks(NUMBER).await;
+    assert_eq!(rig.rows().await.len(), 3);
+    wait_for_check(&gateway, "lock", "ok").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_lost_its_turn_ends_at_once_and_acknowledges_nothing_more() {
     let rig = Rig::start().await;
     let mut gateway = rig.program().start().await;

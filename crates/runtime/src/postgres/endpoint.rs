@@ -5,7 +5,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 /// Where a database is and how far its certificate is trusted. Its `Debug` has no password.
 #[derive(Debug, Clone)]
@@ -114,6 +114,11 @@ impl Endpoint {
             {
                 config.application_name(name);
             }
+        }
+        if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            // Every service writes. In a failover an address may lead to a standby for a while: a
+            // connection to it would answer, fail every write, and stay in its pool.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         // A host that vanished without a word is noticed within half a minute.
         config
