@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::store::pending_inbound::Earlier;
 use crate::translate::{self, Owner, Undecryptable};
 
-/// How long a group's message of the offline queue may take to be sent anew before it is told.
+/// How long a group's message whose key is missing may take to be sent anew before it is told.
 const ANEW: Duration = Duration::from_secs(5);
 
 /// Tells what can't be read, of one session.
@@ -40,13 +40,25 @@ impl Unreadable {
             false => Undecryptable::Decryption,
         };
         tokio::spawn(async move {
-            if info.is_offline && info.source.is_group {
+            if this.lacks_group_key(&info).await {
                 sleep(ANEW).await;
             }
             if let Some(entry) = this.entry(&info, why).await {
                 offer(&this.inbox, &this.owner, vec![entry]);
             }
         });
+    }
+
+    /// Whether it is a group's message that nothing here could have read, rather than a bad one.
+    async fn lacks_group_key(&self, info: &MessageInfo) -> bool {
+        let source = &info.source;
+        let users: Vec<&str> = std::iter::once(&source.sender)
+            .chain(&source.sender_alt)
+            .map(|sender| &*sender.user)
+            .collect();
+        let group = source.chat.to_string();
+        let kept = self.store.has_sender_key(&group, &users);
+        source.is_group && !kept.await.unwrap_or(true)
     }
 
     async fn entry(&self, info: &MessageInfo, why: Undecryptable) -> Option<Entry> {

@@ -271,6 +271,31 @@ impl SignalStore for Store {
 }
 
 impl Store {
+    /// Whether the key is kept by which a group's member encrypts, who has one or another of these users'
+    /// names.
+    pub(crate) async fn has_sender_key(&self, group: &str, users: &[&str]) -> Result<bool> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Bool)]
+            kept: bool,
+        }
+        let row: Row = self
+            .read("has_sender_key", Patience::Brief, async |conn| {
+                // An address is the group's and the member's with a colon between them.
+                Statement::new(
+                    "SELECT EXISTS (SELECT FROM protocol_sender_keys, unnest(?) AS member
+                         WHERE device_id = ? AND starts_with(address, ? || ':' || member)) AS kept",
+                )
+                .bind::<Array<Text>, _>(users)
+                .bind::<Integer, _>(self.device_id)
+                .bind::<Text, _>(group)
+                .get_result(conn)
+                .await
+            })
+            .await?;
+        Ok(row.kept)
+    }
+
     fn sealed_records<'a>(
         &self,
         place: Place,

@@ -229,6 +229,28 @@ async fn a_copy_that_cannot_be_read_brings_the_body_that_was_kept_before_the_cra
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_groups_message_that_is_damaged_is_told_and_so_is_its_good_copy() {
+    let rig = Rig::start().await;
+    let gateway = rig.gateway();
+    rig.link(NUMBER).await;
+    let mut letter = json!({"to": NUMBER, "from": ANA, "text": "Oi", "group": "family"});
+    rig.send(letter.clone()).await;
+    rig.wait_for_acks(NUMBER).await;
+    eventually(LIMIT, async || rig.count("protocol_sender_keys").await > 0).await;
+    letter["corrupt"] = true.into();
+    rig.send(letter).await;
+    rig.wait_for_acks(NUMBER).await;
+    let rows = rig.wait_for_rows(3).await;
+    let told = |event_type| {
+        rows.iter()
+            .filter(|row| row.event_type == event_type)
+            .count()
+    };
+    assert_eq!((told("message"), told("message.undecryptable")), (2, 1));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_whose_key_is_gone_is_read_anew_without_a_word() {
     let rig = Rig::start().await;
     let gateway = rig.gateway();
@@ -237,13 +259,14 @@ async fn a_group_whose_key_is_gone_is_read_anew_without_a_word() {
     rig.send(letter.clone()).await;
     rig.wait_for_acks(NUMBER).await;
     gateway.stop().await;
-    rig.send(letter).await;
+    rig.send(letter.clone()).await;
     without_the_groups_key(&rig).await;
 
     let gateway = rig.gateway();
+    rig.send(letter).await;
     rig.wait_for_acks(NUMBER).await;
     let rows = rig.rows().await;
-    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows.len(), 3, "{rows:?}");
     assert!(
         rows.iter().all(|row| row.event_type == "message"),
         "{rows:?}"
