@@ -72,5 +72,6 @@ async fn a_demo_leaves_nothing_behind_and_a_second_one_says_that_the_first_runs(
     assert_eq!((pids.len(), alive()), (8, 7), "{logs}");
     first.signal(Signal::INT);
     assert!(first.wait().await.success());
-    assert_eq!(alive(), 0, "{logs}");
+    // The servers are nobody's children: they are there until init has taken note of their end.
+    eventually(LONG, async || alive() == 0).await;
 }
