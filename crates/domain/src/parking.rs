@@ -5,9 +5,10 @@
 //! step to step, so that a receiver that comes back isn't crushed; behind an open circuit one of them is
 //! sent as a probe ([`crate::claim::claim_probes`]).
 //!
-//! No parked event is without a look to come. Who parks locks the event first, then its webhook, and
-//! sets `look_at`. Who finds nothing parked any more has locked the webhook in a statement before, so
-//! that it sees what was parked until then, and who parks later sets `look_at` anew.
+//! No parked event is without a look to come. Who parks locks the
+//! event first, then its webhook, and sets `look_at`. Who finds nothing parked any more (also nothing that
+//! another has locked, or that is not to go yet) has locked the webhook in a statement before, so that it
+//! sees what was parked until then, and who parks later sets `look_at` anew.
 
 use std::collections::BTreeMap;
 
@@ -58,6 +59,10 @@ pub(crate) enum Circuit {
 const STEP: f64 = 0.25;
 /// The largest step, in events.
 const LARGEST_STEP: i32 = 2000;
+/// How many of a webhook's parked events are searched for one to probe with, from behind the last.
+pub(crate) const WINDOW: i64 = 200;
+/// Where none of them could go, they are looked at again after this, in seconds.
+const LOOK_AGAIN: f64 = 0.5;
 /// What waits for its turn in a chat is looked at after this, in seconds, should nobody have called it.
 const ORDER_LOOK: f64 = 300.0;
 
@@ -102,19 +107,34 @@ pub(crate) async fn take_turns(
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Nothing of these is parked: until something is, nobody needs to look. The rows are locked since
-/// before that was seen.
-pub(crate) async fn look_no_more(
+/// Nothing of these could be sent: what is parked waits for its turn in a chat, or is locked by another,
+/// and is looked at again soon, from behind the [`WINDOW`] that was seen. Of whom nothing is parked, nobody
+/// needs to look at until something is. The rows are locked since before that was seen.
+pub(crate) async fn look_again(
     conn: &mut AsyncPgConnection,
     webhooks: &[Uuid],
 ) -> QueryResult<usize> {
     if webhooks.is_empty() {
         return Ok(0);
     }
-    Statement::new("UPDATE whatsapp_webhooks SET look_at = NULL WHERE id = ANY(?)")
-        .bind::<Array<SqlUuid>, _>(webhooks)
-        .execute(conn)
-        .await
+    Statement::new(
+        "UPDATE whatsapp_webhooks w
+         SET probed = coalesce((
+                 SELECT max(sequence) FROM (
+                     SELECT sequence FROM whatsapp_webhook_events
+                     WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                       AND sequence > w.probed
+                     ORDER BY sequence LIMIT ?) AS seen), 0),
+             look_at = (
+                 SELECT now() + make_interval(secs => ?) FROM whatsapp_webhook_events
+                 WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL LIMIT 1)
+         WHERE id = ANY(?)",
+    )
+    .bind::<BigInt, _>(WINDOW)
+    .bind::<Double, _>(LOOK_AGAIN)
+    .bind::<Array<SqlUuid>, _>(webhooks)
+    .execute(conn)
+    .await
 }
 
 /// Sets when to look at what has just been parked. A look that is to come before stays.
@@ -156,6 +176,7 @@ pub(crate) async fn look_soon(
 ///
 /// A step is twice as large as the one before, until what doesn't fit is parked again with the step that
 /// its dispatcher expects to get through; of a webhook with a rate limit it is never larger than that.
+/// What another has locked at the moment is left for the next step.
 pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     conn.transaction(async |conn| {
         let webhooks = take_turns(conn, Circuit::Closed, limit).await?;
@@ -164,8 +185,8 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
         }
         Statement::new(
             "WITH turns AS MATERIALIZED (
-                 SELECT id, release_step, rate_limit_per_second,
-                     least(release_step, ceil(rate_limit_per_second * ?)::integer) AS step
+                 SELECT id, release_step,
+                     least(release_step, ?, ceil(rate_limit_per_second * ?)::integer) AS step
                  FROM whatsapp_webhooks WHERE id = ANY(?)),
              picked AS MATERIALIZED (
                  SELECT e.id, e.webhook_id FROM turns, LATERAL (
@@ -179,12 +200,18 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
              counts AS (SELECT webhook_id, count(*) AS count FROM released GROUP BY webhook_id),
              noted AS (
                  UPDATE whatsapp_webhooks w
-                 SET look_at = CASE WHEN counts.count > 0 THEN now() + make_interval(secs => ?) END,
-                     release_step = least(2 * turns.release_step, ?)
+                 SET look_at = CASE
+                         WHEN counts.count > 0 OR (
+                             SELECT true FROM whatsapp_webhook_events
+                             WHERE webhook_id = turns.id AND status = 'pending' AND next_retry_at IS NULL
+                             LIMIT 1) THEN now() + make_interval(secs => ?)
+                     END,
+                     release_step = 2 * least(turns.release_step, ? / 2)
                  FROM turns LEFT JOIN counts ON counts.webhook_id = turns.id
                  WHERE w.id = turns.id)
              SELECT coalesce(sum(count), 0)::bigint AS count FROM counts",
         )
+        .bind::<Integer, _>(LARGEST_STEP)
         .bind::<Double, _>(STEP)
         .bind::<Array<SqlUuid>, _>(&webhooks)
         .bind::<Double, _>(STEP)
