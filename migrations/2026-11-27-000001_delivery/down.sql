@@ -8,6 +8,7 @@ DROP INDEX whatsapp_webhook_events_due;
 CREATE INDEX whatsapp_webhook_events_due ON whatsapp_webhook_events (next_retry_at)
     WHERE status = 'pending';
 ALTER TABLE whatsapp_webhook_events DROP COLUMN order_key;
+DROP INDEX whatsapp_webhooks_bury;
 DROP INDEX whatsapp_webhooks_look;
 ALTER TABLE whatsapp_webhooks
     DROP COLUMN custom_headers,

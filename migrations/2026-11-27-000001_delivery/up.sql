@@ -29,6 +29,8 @@ ALTER TABLE whatsapp_webhooks
     ADD CHECK ((batch_max_events IS NULL) = (batch_max_wait_ms IS NULL));
 UPDATE whatsapp_webhooks SET opened_at = now() WHERE status = 'failed';
 CREATE INDEX whatsapp_webhooks_look ON whatsapp_webhooks (look_at) WHERE is_active AND deleted_at IS NULL;
+-- Of a deleted one, what is parked is still to become dead letters.
+CREATE INDEX whatsapp_webhooks_bury ON whatsapp_webhooks (look_at) WHERE deleted_at IS NOT NULL;
 
 ALTER TABLE whatsapp_webhook_events
     -- The chat, where the webhook wanted order when this was committed.

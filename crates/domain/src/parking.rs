@@ -5,7 +5,7 @@
 //! step to step, so that a receiver that comes back isn't crushed; behind an open circuit one of them is
 //! sent as a probe ([`crate::claim::claim_probes`]).
 //!
-//! No parked event is without a look to come. Who parks locks the
+//! No parked event is without a look to come, be it to bury it with a deleted webhook. Who parks locks the
 //! event first, then its webhook, and sets `look_at`. Who finds nothing parked any more (also nothing that
 //! another has locked, or that is not to go yet) has locked the webhook in a statement before, so that it
 //! sees what was parked until then, and who parks later sets `look_at` anew.
@@ -137,6 +137,14 @@ pub(crate) async fn look_again(
     .await
 }
 
+/// Of a deleted webhook: what is parked is buried, now. The row is locked by the caller's transaction.
+pub(crate) async fn look_now(conn: &mut AsyncPgConnection, webhook: Uuid) -> QueryResult<usize> {
+    Statement::new("UPDATE whatsapp_webhooks SET look_at = now() WHERE id = ?")
+        .bind::<SqlUuid, _>(webhook)
+        .execute(conn)
+        .await
+}
+
 /// Sets when to look at what has just been parked. A look that is to come before stays.
 pub(crate) async fn look_soon(
     conn: &mut AsyncPgConnection,
@@ -230,8 +238,13 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
 ///
 /// The webhook rows are locked, so that an activation cannot run between the look and the parking; one
 /// that is locked by another is left for the next time, since a wait for a recorder could be a deadlock.
-/// Returns how many events were set aside.
+/// Returns how many events were set aside. What is parked of deleted webhooks is buried along the way.
 pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
+    let aside = set_due_aside(conn, limit).await?;
+    Ok(aside + bury_parked(conn, limit).await?)
+}
+
+async fn set_due_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     Statement::new(concat!(
         "WITH due AS MATERIALIZED (
              SELECT id, webhook_id FROM whatsapp_webhook_events
@@ -271,6 +284,39 @@ pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
     .get_result::<Count>(conn)
     .await
     .map(Count::rows)
+}
+
+/// Turns at most `limit` parked events of a deleted webhook into dead letters: those that were too many to
+/// bury when it was deleted, and those that somebody was about to park at that moment.
+async fn bury_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
+    let found: Option<Id> = Statement::new(
+        "SELECT id FROM whatsapp_webhooks
+         WHERE look_at <= now() AND deleted_at IS NOT NULL ORDER BY look_at LIMIT 1",
+    )
+    .get_result(conn)
+    .await
+    .optional()?;
+    let Some(Id { id }) = found else {
+        return Ok(0);
+    };
+    conn.transaction(async |conn| {
+        let locked: Option<Id> = Statement::new(
+            "SELECT id FROM whatsapp_webhooks
+             WHERE id = ? AND look_at <= now() FOR NO KEY UPDATE SKIP LOCKED",
+        )
+        .bind::<SqlUuid, _>(id)
+        .get_result(conn)
+        .await
+        .optional()?;
+        if locked.is_none() {
+            return Ok(0);
+        }
+        let buried =
+            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED, limit).await?;
+        look_again(conn, &[id]).await?;
+        Ok(buried)
+    })
+    .await
 }
 
 /// Takes due events out of the poller's way that must wait for an earlier one of their chat, among the
