@@ -1,3 +1,5 @@
+ALTER TABLE whatsapp_dead_letters
+    ADD CONSTRAINT whatsapp_dead_letters_webhook_id_fkey FOREIGN KEY (webhook_id) REFERENCES whatsapp_webhooks;
 DROP INDEX whatsapp_delivery_attempts_webhook;
 ALTER TABLE whatsapp_delivery_attempts DROP COLUMN batch_id, DROP COLUMN probe;
 DROP INDEX whatsapp_webhook_events_chats;

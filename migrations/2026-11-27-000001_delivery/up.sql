@@ -54,3 +54,7 @@ ALTER TABLE whatsapp_delivery_attempts
     ADD COLUMN probe boolean NOT NULL DEFAULT false;
 -- Ids are in time order: a webhook's last hour is one range.
 CREATE INDEX whatsapp_delivery_attempts_webhook ON whatsapp_delivery_attempts (webhook_id, id);
+
+-- No more foreign keys on what thousands share: to check one locks the webhook's row, and whoever changes it
+-- meanwhile leaves a version behind at which two that wait for the row deadlock. Webhooks' rows never go.
+ALTER TABLE whatsapp_dead_letters DROP CONSTRAINT whatsapp_dead_letters_webhook_id_fkey;
