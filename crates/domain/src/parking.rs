@@ -364,6 +364,9 @@ pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
 
 /// Makes the first waiting event of each chat due, given as (webhook, order key), where it waited for the
 /// one that is through. Returns these events.
+///
+/// Another of the chat may be in flight, after a requeue: whoever records that one may look at the same
+/// moment and not see that this one is through, so each of them calls.
 pub(crate) async fn call_next(
     conn: &mut AsyncPgConnection,
     chats: &[(Uuid, String)],
@@ -378,6 +381,7 @@ pub(crate) async fn call_next(
              SELECT first.id FROM chats, LATERAL (
                  SELECT id FROM whatsapp_webhook_events
                  WHERE webhook_id = chats.webhook_id AND order_key = chats.order_key AND status = 'pending'
+                   AND claim_token IS NULL
                  ORDER BY sequence LIMIT 1) first),
          locked AS MATERIALIZED (
              SELECT e.id FROM whatsapp_webhook_events e JOIN firsts ON firsts.id = e.id
@@ -394,6 +398,25 @@ pub(crate) async fn call_next(
     .load(conn)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Makes what waits for its turn in any of the webhook's chats due: it wants no order any more. The rest
+/// of very many are looked at by themselves. The webhook is locked by the caller's transaction.
+pub(crate) async fn call_all(conn: &mut AsyncPgConnection, webhook: Uuid) -> QueryResult<usize> {
+    Statement::new(
+        "WITH picked AS MATERIALIZED (
+             SELECT id FROM whatsapp_webhook_events
+             WHERE webhook_id = ? AND status = 'pending' AND order_key IS NOT NULL
+               AND next_retry_at IS NOT NULL AND parked = ?
+             LIMIT ? FOR UPDATE SKIP LOCKED)
+         UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
+         FROM picked WHERE e.id = picked.id",
+    )
+    .bind::<SqlUuid, _>(webhook)
+    .bind::<Text, _>(Reason::Order.as_str())
+    .bind::<Integer, _>(LARGEST_STEP)
+    .execute(conn)
+    .await
 }
 
 /// Where the webhook's circuit is open, makes an event the next probe, at once. The event is locked by the

@@ -248,6 +248,9 @@ impl Webhook {
 
     /// The row is locked by the caller's transaction.
     async fn set(conn: &mut AsyncPgConnection, id: Uuid, changes: &Changes) -> QueryResult<Self> {
+        if changes.ordered == Some(false) {
+            parking::call_all(conn, id).await?;
+        }
         let touched = webhooks::updated_at.eq(diesel::dsl::now);
         let row = webhooks::table.find(id);
         if changes.is_active != Some(true) {
