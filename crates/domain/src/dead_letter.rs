@@ -32,6 +32,9 @@ pub(crate) use insert_from;
 /// The reason of the dead letters of a webhook that was deleted.
 pub const WEBHOOK_DELETED: &str = "the webhook was deleted";
 
+/// The reason of those that were still to be delivered when their time was over.
+pub const RETENTION_OVER: &str = "the retention is over";
+
 /// Gives up at most `limit` parked and as many other pending events of one webhook, but for those that are
 /// locked at the moment: waiting for a batch that is being recorded, while it waits for our webhook, would
 /// be a deadlock. Returns how many.

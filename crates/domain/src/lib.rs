@@ -35,5 +35,6 @@ pub mod record;
 pub mod failure;
 pub mod migration;
 pub mod partition;
+mod retention;
 pub mod schema;
 pub mod statement;
