@@ -7,7 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::schema::whatsapp_dead_letters as dead_letters;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// The part of a statement that turns the rows of a CTE (events, with a `reason`) into dead letters.
 macro_rules! insert_from {
@@ -59,8 +59,9 @@ pub(crate) async fn bury_pending(
          buried AS (
              UPDATE whatsapp_webhook_events e
              SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
-             FROM picked WHERE e.id = picked.id
-             RETURNING e.*, e.error AS reason) ",
+             WHERE ",
+        among!("picked"),
+        " RETURNING e.*, e.error AS reason) ",
         insert_from!("buried")
     ))
     .bind::<SqlUuid, _>(webhook_id)

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::dead_letter;
 use crate::ids;
 use crate::parking;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// Rows that one transaction takes.
 const BATCH: i64 = 500;
@@ -72,8 +72,9 @@ async fn bury_batch(
          buried AS (
              UPDATE whatsapp_webhook_events e
              SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
-             FROM picked WHERE e.id = picked.id AND e.id < ?
-             RETURNING e.*, e.error AS reason),
+             WHERE ",
+        among!("picked"),
+        " RETURNING e.*, e.error AS reason),
          letters AS (",
         dead_letter::insert_from!("buried"),
         ") SELECT webhook_id, order_key FROM buried"
@@ -85,7 +86,6 @@ async fn bury_batch(
     .bind::<Timestamptz, _>(cutoff)
     .bind::<BigInt, _>(BATCH)
     .bind::<Text, _>(dead_letter::RETENTION_OVER)
-    .bind::<SqlUuid, _>(ids::floor(cutoff))
     .load(conn)
     .await
 }
@@ -97,7 +97,7 @@ macro_rules! delete_from {
             "WITH old AS MATERIALIZED (
                  SELECT id FROM ", $table, " WHERE id > ? AND id < ? AND ", $committed, " < ?", $($and,)?
             "    ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED),
-             deleted AS (DELETE FROM ", $table, " t USING old WHERE t.id = old.id RETURNING t.id)
+             deleted AS (DELETE FROM ", $table, " e WHERE ", among!("old"), " RETURNING e.id)
              SELECT count(*) AS count, (SELECT id FROM deleted ORDER BY id DESC LIMIT 1) AS last FROM deleted"
         )
     };
