@@ -10,6 +10,7 @@ mod migrations;
 mod order;
 mod parking;
 mod partitions;
+mod protocol;
 mod records;
 mod webhooks;
 mod world;
