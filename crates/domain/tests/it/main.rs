@@ -10,6 +10,7 @@ mod migrations;
 mod order;
 mod parking;
 mod partitions;
+mod peers;
 mod protocol;
 mod records;
 mod webhooks;

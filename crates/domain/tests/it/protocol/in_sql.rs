@@ -20,7 +20,7 @@ const LIMITS: Limits = Limits {
     requeues: 3,
     outages: 2,
 };
-const WALKS: usize = 8;
+const WALKS: usize = 6;
 const STEPS: usize = 60;
 
 /// What a dispatcher knows of the claim that the model's dispatcher has.
