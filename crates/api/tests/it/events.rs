@@ -32,6 +32,8 @@ async fn fail(api: &Api, event: Uuid) {
         webhook_id: claimed.webhook_id,
         token,
         attempt: 1,
+        batch_id: None,
+        probe: false,
         started_at: Utc::now(),
         duration_ms: 12,
         http_status: Some(500),

@@ -8,6 +8,7 @@ mod bad_input;
 mod events;
 mod gateway;
 mod isolation;
+mod options;
 mod outages;
 mod process;
 mod sessions;
