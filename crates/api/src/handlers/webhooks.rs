@@ -16,7 +16,7 @@ use self::body::WebhookBody;
 use crate::address::{self, WebhookUrl};
 use crate::auth::Caller;
 use crate::cursor::WebhookCursor;
-use crate::error::ApiError;
+use crate::error::{ApiError, Kind};
 use crate::extract::{Body, Id, Query, parsed, parsed_option};
 use crate::options::{CustomHeaders, IpRanges, given, with_options};
 use crate::page::Limit;
@@ -229,6 +229,11 @@ fn check_address(webhook: &Webhook, blamed: &'static str) -> Result<(), ApiError
             Err(ApiError::field(blamed, detail))
         }
     }
+}
+
+/// Nothing can be sent to it as it is.
+pub(super) fn not_active() -> ApiError {
+    ApiError::conflict(Kind::NoReceiver, "The webhook is not active.")
 }
 
 impl One {
