@@ -7,5 +7,6 @@ mod inbox;
 mod migrations;
 mod partitions;
 mod records;
+mod verify;
 mod webhooks;
 mod world;
