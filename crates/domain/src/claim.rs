@@ -202,7 +202,7 @@ pub async fn claim_probes(
             .into_iter()
             .filter(|id| probes.iter().all(|probe| probe.webhook_id != *id))
             .collect();
-        parking::look_no_more(conn, &idle).await?;
+        parking::look_later(conn, &idle).await?;
         Ok(probes)
     })
     .await
@@ -278,10 +278,14 @@ pub async fn release(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryR
     }
     conn.transaction(async |conn| {
         let given_back = give_back(conn, claims).await?;
-        let parked = claims
-            .iter()
-            .filter(|claim| given_back.contains(&claim.event_id));
-        parking::look_soon(conn, parked).await?;
+        let parked = || {
+            let is_parked = |claim: &&Release| given_back.contains(&claim.event_id);
+            claims.iter().filter(is_parked)
+        };
+        if parking::look_soon(conn, parked()).await? {
+            let events: Vec<Uuid> = parked().map(|claim| claim.event_id).collect();
+            parking::unpark_deleted(conn, &events).await?;
+        }
         Ok(given_back.len())
     })
     .await

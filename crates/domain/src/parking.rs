@@ -6,13 +6,14 @@
 //! sent as a probe ([`crate::claim::claim_probes`]).
 //!
 //! No parked event is without a look to come. Who parks locks the event first, then its webhook, and
-//! sets `look_at`. Who finds nothing parked any more has locked the webhook in a statement before, so
-//! that it sees what was parked until then, and who parks later sets `look_at` anew.
+//! sets `look_at`; if the webhook turns out to be deleted by then, the event comes due and is buried. Who
+//! finds nothing parked any more has locked the webhook in a statement before, so that it sees what was
+//! parked until then, and who parks later sets `look_at` anew.
 
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -66,6 +67,8 @@ pub(crate) enum Circuit {
 const STEP: f64 = 0.25;
 /// The largest step, in events.
 const LARGEST_STEP: i32 = 2000;
+/// An open circuit of which no parked event could be sent is looked at again after this, in seconds.
+const NO_PROBE_LOOK: f64 = 5.0;
 /// What waits for its turn in a chat is looked at after this, in seconds, should nobody have called it.
 const ORDER_LOOK: f64 = 300.0;
 
@@ -110,26 +113,41 @@ pub(crate) async fn take_turns(
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Nothing of these is parked: until something is, nobody needs to look. The rows are locked since
-/// before that was seen.
-pub(crate) async fn look_no_more(
+/// None of these could be probed. Where something is parked all the same (locked by another at the moment,
+/// or not in its turn), it is looked at again after a while; else nobody needs to look until something is.
+/// The rows are locked since before that was seen.
+pub(crate) async fn look_later(
     conn: &mut AsyncPgConnection,
     webhooks: &[Uuid],
 ) -> QueryResult<usize> {
     if webhooks.is_empty() {
         return Ok(0);
     }
-    Statement::new("UPDATE whatsapp_webhooks SET look_at = NULL WHERE id = ANY(?)")
-        .bind::<Array<SqlUuid>, _>(webhooks)
-        .execute(conn)
-        .await
+    Statement::new(
+        "UPDATE whatsapp_webhooks w
+         SET look_at = CASE WHEN EXISTS (
+             SELECT FROM whatsapp_webhook_events e
+             WHERE e.webhook_id = w.id AND e.status = 'pending' AND e.next_retry_at IS NULL)
+             THEN now() + make_interval(secs => ?) END
+         WHERE w.id = ANY(?)",
+    )
+    .bind::<Double, _>(NO_PROBE_LOOK)
+    .bind::<Array<SqlUuid>, _>(webhooks)
+    .execute(conn)
+    .await
 }
 
-/// Sets when to look at what has just been parked. A look that is to come before stays.
+/// Sets when to look at what has just been parked. A look that is to come before stays. Whether one of
+/// the webhooks is deleted.
 pub(crate) async fn look_soon(
     conn: &mut AsyncPgConnection,
     parked: impl Iterator<Item = &Release>,
-) -> QueryResult<usize> {
+) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Looked {
+        #[diesel(sql_type = Bool)]
+        deleted: bool,
+    }
     let mut looks: BTreeMap<Uuid, (f64, i32)> = BTreeMap::new();
     for release in parked {
         if let Some(park) = release.park {
@@ -140,7 +158,7 @@ pub(crate) async fn look_soon(
         }
     }
     if looks.is_empty() {
-        return Ok(0);
+        return Ok(false);
     }
     Statement::new(
         "WITH input AS MATERIALIZED (
@@ -151,11 +169,34 @@ pub(crate) async fn look_soon(
          UPDATE whatsapp_webhooks w
          SET look_at = coalesce(w.look_at, now() + make_interval(secs => locked.delay)),
              release_step = greatest(locked.step, 1)
-         FROM locked WHERE w.id = locked.id",
+         FROM locked WHERE w.id = locked.id
+         RETURNING w.deleted_at IS NOT NULL AS deleted",
     )
     .bind::<Array<SqlUuid>, _>(looks.keys().copied().collect::<Vec<_>>())
     .bind::<Array<Double>, _>(looks.values().map(|look| look.0).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(looks.values().map(|look| look.1).collect::<Vec<_>>())
+    .load::<Looked>(conn)
+    .await
+    .map(|rows| rows.iter().any(|row| row.deleted))
+}
+
+/// Lets these events, which the caller's transaction has parked before it locked their webhooks, come due
+/// again where the webhook has been deleted meanwhile: the deletion has passed them by, and the poller
+/// buries them.
+pub(crate) async fn unpark_deleted(
+    conn: &mut AsyncPgConnection,
+    events: &[Uuid],
+) -> QueryResult<usize> {
+    if events.is_empty() {
+        return Ok(0);
+    }
+    Statement::new(
+        "UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
+         FROM whatsapp_webhooks w
+         WHERE e.id = ANY(?) AND e.status = 'pending' AND e.next_retry_at IS NULL
+           AND w.id = e.webhook_id AND w.deleted_at IS NOT NULL",
+    )
+    .bind::<Array<SqlUuid>, _>(events)
     .execute(conn)
     .await
 }
@@ -164,6 +205,8 @@ pub(crate) async fn look_soon(
 ///
 /// A step is twice as large as the one before, until what doesn't fit is parked again with the step that
 /// its dispatcher expects to get through; of a webhook with a rate limit it is never larger than that.
+/// After the last step there is one more look, which finds nothing; what is locked by another meanwhile is
+/// parked still, and found.
 pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     conn.transaction(async |conn| {
         let webhooks = take_turns(conn, Circuit::Closed, limit).await?;
@@ -183,15 +226,16 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
              released AS (
                  UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
                  FROM picked WHERE e.id = picked.id
-                 RETURNING e.webhook_id),
-             counts AS (SELECT webhook_id, count(*) AS count FROM released GROUP BY webhook_id),
+                 RETURNING e.id),
              noted AS (
                  UPDATE whatsapp_webhooks w
-                 SET look_at = CASE WHEN counts.count > 0 THEN now() + make_interval(secs => ?) END,
+                 SET look_at = CASE WHEN EXISTS (
+                         SELECT FROM whatsapp_webhook_events e
+                         WHERE e.webhook_id = w.id AND e.status = 'pending' AND e.next_retry_at IS NULL)
+                         THEN now() + make_interval(secs => ?) END,
                      release_step = least(2 * turns.release_step, ?)
-                 FROM turns LEFT JOIN counts ON counts.webhook_id = turns.id
-                 WHERE w.id = turns.id)
-             SELECT coalesce(sum(count), 0)::bigint AS count FROM counts",
+                 FROM turns WHERE w.id = turns.id)
+             SELECT count(*) AS count FROM released",
         )
         .bind::<Double, _>(STEP)
         .bind::<Array<SqlUuid>, _>(&webhooks)

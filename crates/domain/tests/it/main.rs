@@ -5,6 +5,7 @@ mod claims;
 mod connections;
 mod inbox;
 mod migrations;
+mod parking;
 mod partitions;
 mod records;
 mod verify;
