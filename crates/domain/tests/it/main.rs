@@ -8,6 +8,7 @@ mod migrations;
 mod parking;
 mod partitions;
 mod records;
+mod replays;
 mod verify;
 mod webhooks;
 mod world;
