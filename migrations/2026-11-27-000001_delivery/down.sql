@@ -1,3 +1,7 @@
+ALTER TABLE whatsapp_delivery_attempts DROP CONSTRAINT whatsapp_delivery_attempts_pkey;
+ALTER TABLE whatsapp_delivery_attempts ADD PRIMARY KEY (id);
+CREATE INDEX whatsapp_delivery_attempts_event ON whatsapp_delivery_attempts (event_id);
+CREATE INDEX whatsapp_webhook_events_source ON whatsapp_webhook_events (source_id);
 DROP INDEX whatsapp_delivery_attempts_webhook;
 ALTER TABLE whatsapp_delivery_attempts DROP COLUMN batch_id, DROP COLUMN probe;
 DROP INDEX whatsapp_webhook_events_chats;
