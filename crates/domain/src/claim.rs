@@ -202,13 +202,14 @@ pub async fn claim_probes(
             .into_iter()
             .filter(|id| probes.iter().all(|probe| probe.webhook_id != *id))
             .collect();
-        parking::look_no_more(conn, &idle).await?;
+        parking::look_again(conn, &idle).await?;
         Ok(probes)
     })
     .await
 }
 
-/// The webhooks' rows are locked by the caller's transaction.
+/// Searches the next [`parking::WINDOW`] of each webhook's parked events, from the first one again at their
+/// end. The webhooks' rows are locked by the caller's transaction.
 async fn probe(
     conn: &mut AsyncPgConnection,
     webhooks: &[Uuid],
@@ -218,15 +219,27 @@ async fn probe(
     Statement::new(concat!(
         "WITH chosen AS MATERIALIZED (
              SELECT coalesce(
-                 (SELECT e.id FROM whatsapp_webhook_events e
-                  WHERE e.webhook_id = w.id AND e.status = 'pending' AND e.next_retry_at IS NULL
-                    AND e.sequence > w.probed AND ",
+                 (SELECT e.id FROM (
+                      SELECT * FROM whatsapp_webhook_events
+                      WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                        AND sequence > w.probed
+                      ORDER BY sequence LIMIT ?) AS e
+                  WHERE ",
         in_its_turn!(),
         " ORDER BY e.sequence LIMIT 1),
-                 (SELECT e.id FROM whatsapp_webhook_events e
-                  WHERE e.webhook_id = w.id AND e.status = 'pending' AND e.next_retry_at IS NULL AND ",
+                 CASE WHEN ? > (
+                     SELECT count(*) FROM (
+                         SELECT FROM whatsapp_webhook_events
+                         WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                           AND sequence > w.probed
+                         LIMIT ?) AS rest)
+                 THEN (SELECT e.id FROM (
+                      SELECT * FROM whatsapp_webhook_events
+                      WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                      ORDER BY sequence LIMIT ?) AS e
+                  WHERE ",
         in_its_turn!(),
-        " ORDER BY e.sequence LIMIT 1)) AS id
+        " ORDER BY e.sequence LIMIT 1) END) AS id
              FROM whatsapp_webhooks w WHERE w.id = ANY(?)),
          picked AS MATERIALIZED (
              SELECT e.id, e.sequence, e.webhook_id, now() AS due
@@ -243,6 +256,10 @@ async fn probe(
          WHERE e.id = picked.id AND w.id = e.webhook_id",
         returning_claimed!("true")
     ))
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
     .bind::<Array<SqlUuid>, _>(webhooks)
     .bind::<Double, _>(deadline_seconds)
     .bind::<SqlUuid, _>(token)

@@ -5,9 +5,10 @@
 //! step to step, so that a receiver that comes back isn't crushed; behind an open circuit one of them is
 //! sent as a probe ([`crate::claim::claim_probes`]).
 //!
-//! No parked event is without a look to come. Who parks locks the event first, then its webhook, and
-//! sets `look_at`. Who finds nothing parked any more has locked the webhook in a statement before, so
-//! that it sees what was parked until then, and who parks later sets `look_at` anew.
+//! No parked event is without a look to come, be it to bury it with a deleted webhook. Who parks locks the
+//! event first, then its webhook, and sets `look_at`. Who finds nothing parked any more (also nothing that
+//! another has locked, or that is not to go yet) has locked the webhook in a statement before, so that it
+//! sees what was parked until then, and who parks later sets `look_at` anew.
 
 use std::collections::BTreeMap;
 
@@ -58,6 +59,10 @@ pub(crate) enum Circuit {
 const STEP: f64 = 0.25;
 /// The largest step, in events.
 const LARGEST_STEP: i32 = 2000;
+/// How many of a webhook's parked events are searched for one to probe with, from behind the last.
+pub(crate) const WINDOW: i64 = 200;
+/// Where none of them could go, they are looked at again after this, in seconds.
+const LOOK_AGAIN: f64 = 0.5;
 /// What waits for its turn in a chat is looked at after this, in seconds, should nobody have called it.
 const ORDER_LOOK: f64 = 300.0;
 
@@ -102,17 +107,40 @@ pub(crate) async fn take_turns(
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Nothing of these is parked: until something is, nobody needs to look. The rows are locked since
-/// before that was seen.
-pub(crate) async fn look_no_more(
+/// Nothing of these could be sent: what is parked waits for its turn in a chat, or is locked by another,
+/// and is looked at again soon, from behind the [`WINDOW`] that was seen. Of whom nothing is parked, nobody
+/// needs to look at until something is. The rows are locked since before that was seen.
+pub(crate) async fn look_again(
     conn: &mut AsyncPgConnection,
     webhooks: &[Uuid],
 ) -> QueryResult<usize> {
     if webhooks.is_empty() {
         return Ok(0);
     }
-    Statement::new("UPDATE whatsapp_webhooks SET look_at = NULL WHERE id = ANY(?)")
-        .bind::<Array<SqlUuid>, _>(webhooks)
+    Statement::new(
+        "UPDATE whatsapp_webhooks w
+         SET probed = coalesce((
+                 SELECT max(sequence) FROM (
+                     SELECT sequence FROM whatsapp_webhook_events
+                     WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                       AND sequence > w.probed
+                     ORDER BY sequence LIMIT ?) AS seen), 0),
+             look_at = (
+                 SELECT now() + make_interval(secs => ?) FROM whatsapp_webhook_events
+                 WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL LIMIT 1)
+         WHERE id = ANY(?)",
+    )
+    .bind::<BigInt, _>(WINDOW)
+    .bind::<Double, _>(LOOK_AGAIN)
+    .bind::<Array<SqlUuid>, _>(webhooks)
+    .execute(conn)
+    .await
+}
+
+/// Of a deleted webhook: what is parked is buried, now. The row is locked by the caller's transaction.
+pub(crate) async fn look_now(conn: &mut AsyncPgConnection, webhook: Uuid) -> QueryResult<usize> {
+    Statement::new("UPDATE whatsapp_webhooks SET look_at = now() WHERE id = ?")
+        .bind::<SqlUuid, _>(webhook)
         .execute(conn)
         .await
 }
@@ -156,6 +184,7 @@ pub(crate) async fn look_soon(
 ///
 /// A step is twice as large as the one before, until what doesn't fit is parked again with the step that
 /// its dispatcher expects to get through; of a webhook with a rate limit it is never larger than that.
+/// What another has locked at the moment is left for the next step.
 pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     conn.transaction(async |conn| {
         let webhooks = take_turns(conn, Circuit::Closed, limit).await?;
@@ -164,8 +193,8 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
         }
         Statement::new(
             "WITH turns AS MATERIALIZED (
-                 SELECT id, release_step, rate_limit_per_second,
-                     least(release_step, ceil(rate_limit_per_second * ?)::integer) AS step
+                 SELECT id, release_step,
+                     least(release_step, ?, ceil(rate_limit_per_second * ?)::integer) AS step
                  FROM whatsapp_webhooks WHERE id = ANY(?)),
              picked AS MATERIALIZED (
                  SELECT e.id, e.webhook_id FROM turns, LATERAL (
@@ -179,12 +208,18 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
              counts AS (SELECT webhook_id, count(*) AS count FROM released GROUP BY webhook_id),
              noted AS (
                  UPDATE whatsapp_webhooks w
-                 SET look_at = CASE WHEN counts.count > 0 THEN now() + make_interval(secs => ?) END,
-                     release_step = least(2 * turns.release_step, ?)
+                 SET look_at = CASE
+                         WHEN counts.count > 0 OR (
+                             SELECT true FROM whatsapp_webhook_events
+                             WHERE webhook_id = turns.id AND status = 'pending' AND next_retry_at IS NULL
+                             LIMIT 1) THEN now() + make_interval(secs => ?)
+                     END,
+                     release_step = 2 * least(turns.release_step, ? / 2)
                  FROM turns LEFT JOIN counts ON counts.webhook_id = turns.id
                  WHERE w.id = turns.id)
              SELECT coalesce(sum(count), 0)::bigint AS count FROM counts",
         )
+        .bind::<Integer, _>(LARGEST_STEP)
         .bind::<Double, _>(STEP)
         .bind::<Array<SqlUuid>, _>(&webhooks)
         .bind::<Double, _>(STEP)
@@ -203,8 +238,13 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
 ///
 /// The webhook rows are locked, so that an activation cannot run between the look and the parking; one
 /// that is locked by another is left for the next time, since a wait for a recorder could be a deadlock.
-/// Returns how many events were set aside.
+/// Returns how many events were set aside. What is parked of deleted webhooks is buried along the way.
 pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
+    let aside = set_due_aside(conn, limit).await?;
+    Ok(aside + bury_parked(conn, limit).await?)
+}
+
+async fn set_due_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     Statement::new(concat!(
         "WITH due AS MATERIALIZED (
              SELECT id, webhook_id FROM whatsapp_webhook_events
@@ -244,6 +284,39 @@ pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
     .get_result::<Count>(conn)
     .await
     .map(Count::rows)
+}
+
+/// Turns at most `limit` parked events of a deleted webhook into dead letters: those that were too many to
+/// bury when it was deleted, and those that somebody was about to park at that moment.
+async fn bury_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
+    let found: Option<Id> = Statement::new(
+        "SELECT id FROM whatsapp_webhooks
+         WHERE look_at <= now() AND deleted_at IS NOT NULL ORDER BY look_at LIMIT 1",
+    )
+    .get_result(conn)
+    .await
+    .optional()?;
+    let Some(Id { id }) = found else {
+        return Ok(0);
+    };
+    conn.transaction(async |conn| {
+        let locked: Option<Id> = Statement::new(
+            "SELECT id FROM whatsapp_webhooks
+             WHERE id = ? AND look_at <= now() FOR NO KEY UPDATE SKIP LOCKED",
+        )
+        .bind::<SqlUuid, _>(id)
+        .get_result(conn)
+        .await
+        .optional()?;
+        if locked.is_none() {
+            return Ok(0);
+        }
+        let buried =
+            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED, limit).await?;
+        look_again(conn, &[id]).await?;
+        Ok(buried)
+    })
+    .await
 }
 
 /// Takes due events out of the poller's way that must wait for an earlier one of their chat, among the
@@ -291,6 +364,9 @@ pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
 
 /// Makes the first waiting event of each chat due, given as (webhook, order key), where it waited for the
 /// one that is through. Returns these events.
+///
+/// Another of the chat may be in flight, after a requeue: whoever records that one may look at the same
+/// moment and not see that this one is through, so each of them calls.
 pub(crate) async fn call_next(
     conn: &mut AsyncPgConnection,
     chats: &[(Uuid, String)],
@@ -305,6 +381,7 @@ pub(crate) async fn call_next(
              SELECT first.id FROM chats, LATERAL (
                  SELECT id FROM whatsapp_webhook_events
                  WHERE webhook_id = chats.webhook_id AND order_key = chats.order_key AND status = 'pending'
+                   AND claim_token IS NULL
                  ORDER BY sequence LIMIT 1) first),
          locked AS MATERIALIZED (
              SELECT e.id FROM whatsapp_webhook_events e JOIN firsts ON firsts.id = e.id
@@ -321,6 +398,25 @@ pub(crate) async fn call_next(
     .load(conn)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Makes what waits for its turn in any of the webhook's chats due: it wants no order any more. The rest
+/// of very many are looked at by themselves. The webhook is locked by the caller's transaction.
+pub(crate) async fn call_all(conn: &mut AsyncPgConnection, webhook: Uuid) -> QueryResult<usize> {
+    Statement::new(
+        "WITH picked AS MATERIALIZED (
+             SELECT id FROM whatsapp_webhook_events
+             WHERE webhook_id = ? AND status = 'pending' AND order_key IS NOT NULL
+               AND next_retry_at IS NOT NULL AND parked = ?
+             LIMIT ? FOR UPDATE SKIP LOCKED)
+         UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
+         FROM picked WHERE e.id = picked.id",
+    )
+    .bind::<SqlUuid, _>(webhook)
+    .bind::<Text, _>(Reason::Order.as_str())
+    .bind::<Integer, _>(LARGEST_STEP)
+    .execute(conn)
+    .await
 }
 
 /// Where the webhook's circuit is open, makes an event the next probe, at once. The event is locked by the
