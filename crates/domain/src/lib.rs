@@ -30,6 +30,7 @@ pub mod inbox;
 pub mod parking;
 pub mod payload;
 pub mod record;
+pub mod sample;
 
 // the database itself
 pub mod failure;
