@@ -174,6 +174,8 @@ pub(crate) fn record(claimed: &Claimed, token: Uuid, outcome: Outcome) -> Record
         webhook_id: claimed.webhook_id,
         token,
         attempt: claimed.attempt_count + 1,
+        batch_id: None,
+        probe: claimed.probe,
         started_at: Utc::now(),
         duration_ms: 12,
         http_status: Some(if delivered { 200 } else { 500 }),

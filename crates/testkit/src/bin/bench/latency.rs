@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures_util::future::try_join_all;
 use testkit::eventually;
@@ -12,80 +12,83 @@ use testkit::system::{Account, Settings, System};
 use tokio::time::sleep;
 
 use crate::machine::Usage;
+use crate::percentile::percentile;
+use crate::report::Row;
+use crate::rows::Extent;
 
 /// Before the first round, so that pools are open and caches warm.
 const WARM_UP: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(60);
 const CONTACTS: usize = 5;
 
-#[derive(Debug, Clone)]
-pub(crate) struct Load {
-    pub(crate) accounts: usize,
-    pub(crate) per_second: usize,
-    pub(crate) seconds: usize,
-}
+/// What this measures.
+pub(crate) const ROWS: [&str; 2] = [P50, P99];
+const P50: &str = "whatsapp_to_receiver_p50_ms";
+const P99: &str = "whatsapp_to_receiver_p99_ms";
+const LOAD: Load = Load {
+    accounts: 50,
+    per_second: 500,
+    seconds: 30,
+};
 
-/// Milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Round {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
+struct Load {
+    accounts: usize,
+    per_second: usize,
+    seconds: usize,
 }
 
 /// Measures so many rounds on one system.
-pub(crate) async fn rounds(load: &Load, rounds: usize) -> anyhow::Result<Vec<Round>> {
-    ensure!(rounds > 0, "no round is no measurement");
+pub(crate) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
     let system = System::start(Settings::default()).await?;
-    let accounts = system.open_many(load.accounts).await?;
+    let accounts = system.open_many(LOAD.accounts).await?;
     let Load {
         accounts: count,
         per_second,
         seconds,
-    } = load;
-    println!("{per_second} messages/s over {count} accounts for {seconds} s, {rounds} rounds");
-    send(&system, &accounts, load, WARM_UP.as_secs() as usize).await?;
-    let mut all = Vec::new();
-    for number in 1..=rounds {
+    } = LOAD;
+    println!("{per_second} messages/s over {count} accounts for {seconds} s");
+    send(&system, &accounts, WARM_UP.as_secs() as usize).await?;
+    let (mut p50, mut p99, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 1..=extent.rounds {
         let before = Usage::now(&system.processes());
-        let ids = send(&system, &accounts, load, load.seconds).await?;
-        let after = Usage::now(&system.processes());
+        let ids = send(&system, &accounts, seconds).await?;
+        let busy = before.until(&Usage::now(&system.processes()));
         let stages = Stages::of(&system, &ids).await?;
-        let round = Round {
-            p50: percentile(&stages.whole, 0.50),
-            p99: percentile(&stages.whole, 0.99),
-        };
+        p50.push(percentile(&stages.whole, 0.50));
+        p99.push(percentile(&stages.whole, 0.99));
         println!(
-            "round {number}: {} messages, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+            "round {number}: {} messages, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms; processors busy: {busy}",
             ids.len(),
-            round.p50,
-            round.p99,
+            percentile(&stages.whole, 0.50),
+            percentile(&stages.whole, 0.99),
             percentile(&stages.whole, 1.0)
         );
-        println!(
-            "  to the begin of the commit: p50 {:.2}, p99 {:.2} ms; from there: p50 {:.2}, p99 {:.2} ms",
+        notes.push(format!(
+            "to the begin of the commit p50 {:.2}, p99 {:.2} ms; from there p50 {:.2}, p99 {:.2} ms",
             percentile(&stages.to_commit, 0.50),
             percentile(&stages.to_commit, 0.99),
             percentile(&stages.from_commit, 0.50),
             percentile(&stages.from_commit, 0.99),
-        );
-        println!("  processors busy: {}", before.until(&after));
-        all.push(round);
+        ));
     }
     system.stop().await?;
-    Ok(all)
+    let note = notes.pop().unwrap_or_default();
+    Ok(vec![
+        Row::of(P50, "ms", p50),
+        Row::of(P99, "ms", p99).with_note(note),
+    ])
 }
 
 /// Lets people write at that rate, and waits until all has arrived. Returns the messages' ids.
 async fn send(
     system: &System,
     accounts: &[Account],
-    load: &Load,
     seconds: usize,
 ) -> anyhow::Result<Vec<String>> {
     let contacts: Vec<_> = (0..CONTACTS).map(|n| format!("4930{n:07}")).collect();
-    let rate = load.per_second as f64 / accounts.len() as f64;
+    let rate = LOAD.per_second as f64 / accounts.len() as f64;
     // One account after the other, so that they don't all send at the same moment.
-    let turn = Duration::from_secs_f64(1.0 / load.per_second as f64);
+    let turn = Duration::from_secs_f64(1.0 / LOAD.per_second as f64);
     let before = arrived(system).await?;
     let calls = accounts.iter().zip(0u32..).map(|(account, number)| {
         let letter = Letter {
@@ -94,7 +97,7 @@ async fn send(
             text: "Bom dia! Vocês abrem hoje? Queria encomendar um bolo para sábado.",
             group: None,
             name: None,
-            count: load.per_second * seconds / accounts.len(),
+            count: LOAD.per_second * seconds / accounts.len(),
             rate: Some(rate),
         };
         async move {
@@ -184,24 +187,4 @@ impl Stages {
 /// The simulator's times are of whole milliseconds, rounded down: what is measured is up to one too much.
 fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
     (to - from).num_microseconds().unwrap_or(i64::MAX) as f64 / 1000.0
-}
-
-/// The smallest value that so large a share of the sorted values does not exceed.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_one_of_the_values() {
-        let values: Vec<f64> = (1..=200).map(f64::from).collect();
-        assert_eq!(percentile(&values, 0.5), 100.0);
-        assert_eq!(percentile(&values, 0.99), 198.0);
-        assert_eq!(percentile(&values, 1.0), 200.0);
-        assert_eq!(percentile(&[7.0], 0.01), 7.0);
-    }
 }
