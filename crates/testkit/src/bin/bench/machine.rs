@@ -39,7 +39,7 @@ impl Machine {
         let load = read("/proc/loadavg");
         Self {
             processor: value(&cpuinfo, "model name"),
-            processors: std::thread::available_parallelism().map_or(0, usize::from),
+            processors: processors(),
             memory_mib: memory.unwrap_or(0) / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_average: load
@@ -73,6 +73,9 @@ pub(crate) struct Usage {
     ours: BTreeMap<String, u64>,
     all: u64,
 }
+
+/// Processors that are idle for less than this are what bounds the work.
+const IDLE: f64 = 0.1;
 
 /// Processor time that was used meanwhile, in seconds by name; `others` are not ours.
 #[derive(Debug, Clone)]
@@ -140,6 +143,23 @@ impl Busy {
         found.map_or(0.0, |(_, seconds)| seconds / self.seconds)
     }
 
+    /// Whether there were processors for more.
+    pub(crate) fn idle(&self) -> String {
+        let busy: f64 = self
+            .by
+            .iter()
+            .map(|(_, seconds)| seconds / self.seconds)
+            .sum();
+        let idle = 1.0 - busy / processors() as f64;
+        match idle < IDLE {
+            true => "bound by the processors".to_owned(),
+            false => format!(
+                "the processors were idle for {:.0} % of the time",
+                idle * 100.0
+            ),
+        }
+    }
+
     /// What each of so many pieces of work took of whom, in microseconds.
     pub(crate) fn each_of(&self, count: usize) -> String {
         let each = |seconds: f64| seconds * 1e6 / count as f64;
@@ -160,6 +180,10 @@ fn listed(by: &[(String, f64)], shown: impl Fn(f64) -> String) -> String {
         .map(|(name, seconds)| format!("{name} {}", shown(*seconds)))
         .collect();
     all.join(", ")
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The most memory that the process ever had, in MiB.

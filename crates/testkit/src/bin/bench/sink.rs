@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use arrivals::Arrivals;
-pub(crate) use arrivals::Summary;
+pub(crate) use arrivals::{Summary, now};
 use head::{Head, parse};
 pub(crate) use remote::Sink;
 

@@ -11,10 +11,10 @@ use testkit::system::phones::Letter;
 use testkit::system::{Account, Settings, System};
 use tokio::time::sleep;
 
+use super::Extent;
 use crate::machine::Usage;
 use crate::percentile::percentile;
 use crate::report::Row;
-use crate::rows::Extent;
 
 /// Before the first round, so that pools are open and caches warm.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CONTACTS: usize = 5;
 
 /// What this measures.
-pub(crate) const ROWS: [&str; 2] = [P50, P99];
+pub(super) const ROWS: [&str; 2] = [P50, P99];
 const P50: &str = "whatsapp_to_receiver_p50_ms";
 const P99: &str = "whatsapp_to_receiver_p99_ms";
 const LOAD: Load = Load {
@@ -38,7 +38,7 @@ struct Load {
 }
 
 /// Measures so many rounds on one system.
-pub(crate) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
     let system = System::start(Settings::default()).await?;
     let accounts = system.open_many(LOAD.accounts).await?;
     let Load {
