@@ -377,9 +377,9 @@ fn tls() -> Vec<Bad> {
         https(
             "breaks off within the handshake",
             vec![Step::send([0x16, 3, 3, 0, 80, 2, 0, 0, 76, 3, 3])],
-            "connect",
+            "tls",
         ),
-        https("closes instead of a handshake", vec![], "connect"),
+        https("closes instead of a handshake", vec![], "tls"),
         https(
             "is silent instead of a handshake",
             vec![Step::Listen],
