@@ -95,7 +95,13 @@ impl Failure {
 
     /// The connection ended, or worse, while the body came.
     pub(super) fn of_body(error: &hyper::Error) -> Self {
-        match error.is_parse() {
+        // hyper gives what is wrong with a chunk as an I/O error.
+        let kind = cause::<io::Error>(error).map(io::Error::kind);
+        let malformed = matches!(
+            kind,
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        );
+        match error.is_parse() || malformed {
             true => Self::new(
                 Class::Protocol,
                 "the answer's body breaks the rules of HTTP",

@@ -222,7 +222,7 @@ pub(super) fn endless() -> Vec<Bad> {
                 Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x="),
                 Step::endless(&filler),
             ],
-            Some("body"),
+            protocol,
             Some(200),
         ),
         bad(
@@ -232,14 +232,14 @@ pub(super) fn endless() -> Vec<Bad> {
                 Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"),
                 Step::endless(&field),
             ],
-            Some("body"),
+            protocol,
             Some(200),
         ),
     ]
 }
 
 fn garbage() -> Vec<Bad> {
-    let (protocol, body) = (Some("protocol"), Some("body"));
+    let protocol = Some("protocol");
     vec![
         says("speaks SMTP", "220 mail.example ESMTP\r\n", protocol, None),
         says(
@@ -323,13 +323,13 @@ fn garbage() -> Vec<Bad> {
         says(
             "has a chunk of no size",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
-            body,
+            protocol,
             Some(200),
         ),
         says(
             "has a chunk of an enormous size",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\nabc\r\n",
-            body,
+            protocol,
             Some(200),
         ),
         says(
