@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::parking;
 use crate::payload::Payload;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// An event in the hands of one dispatcher. How and where it is to be delivered, its webhook's
 /// [`Destination`](crate::destination::Destination) says.
@@ -111,12 +111,16 @@ macro_rules! in_its_turn {
 }
 
 /// The end of both claims: it takes the ids that `picked` holds, where their webhook takes deliveries.
+///
+/// The picked rows go through arrays: of those PostgreSQL expects few elements, and looks each up. To join
+/// as many as the CTE may hold it would read whole partitions.
 macro_rules! take_picked {
     ($bounds:literal) => {
         concat!(
             "UPDATE whatsapp_webhook_events e
              SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?), parked = NULL
-             FROM picked, whatsapp_webhooks w
+             FROM unnest(ARRAY(SELECT id FROM picked), ARRAY(SELECT due FROM picked)) AS picked (id, due),
+                 whatsapp_webhooks w
              WHERE e.id = picked.id ",
             $bounds,
             " AND w.id = e.webhook_id AND w.is_active AND w.deleted_at IS NULL
@@ -243,8 +247,10 @@ async fn probe(
              FROM whatsapp_webhooks w WHERE w.id = ANY(?)),
          picked AS MATERIALIZED (
              SELECT e.id, e.sequence, e.webhook_id, now() AS due
-             FROM whatsapp_webhook_events e JOIN chosen ON chosen.id = e.id
-             WHERE e.status = 'pending' AND e.next_retry_at IS NULL
+             FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("chosen"),
+        " AND e.status = 'pending' AND e.next_retry_at IS NULL
              FOR UPDATE OF e SKIP LOCKED),
          noted AS (
              UPDATE whatsapp_webhooks w
@@ -252,7 +258,8 @@ async fn probe(
              FROM picked WHERE w.id = picked.webhook_id)
          UPDATE whatsapp_webhook_events e
          SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?), parked = NULL
-         FROM picked, whatsapp_webhooks w
+         FROM unnest(ARRAY(SELECT id FROM picked), ARRAY(SELECT due FROM picked)) AS picked (id, due),
+             whatsapp_webhooks w
          WHERE e.id = picked.id AND w.id = e.webhook_id",
         returning_claimed!("true")
     ))
@@ -306,6 +313,10 @@ pub async fn release(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryR
 
 /// The events that were given back.
 async fn give_back(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryResult<HashSet<Uuid>> {
+    let events = || claims.iter().map(|claim| claim.event_id);
+    let (Some(least), Some(greatest)) = (events().min(), events().max()) else {
+        return Ok(HashSet::new());
+    };
     #[derive(QueryableByName)]
     struct GivenBack {
         #[diesel(sql_type = SqlUuid)]
@@ -318,18 +329,24 @@ async fn give_back(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryRes
          held AS MATERIALIZED (
              SELECT e.id, input.delay, input.parked
              FROM whatsapp_webhook_events e JOIN input ON input.id = e.id
-             WHERE e.claim_token = input.token
+             WHERE e.claim_token = input.token AND e.id BETWEEN ? AND ?
              ORDER BY e.id FOR UPDATE OF e)
          UPDATE whatsapp_webhook_events e
          SET claim_token = NULL, parked = held.parked,
              next_retry_at = CASE WHEN held.parked IS NULL THEN now() + make_interval(secs => held.delay) END
-         FROM held WHERE e.id = held.id AND e.status = 'pending'
+         FROM unnest(ARRAY(SELECT id FROM held), ARRAY(SELECT delay FROM held), ARRAY(SELECT parked FROM held))
+             AS held (id, delay, parked)
+         WHERE e.id = held.id AND e.id BETWEEN ? AND ? AND e.status = 'pending'
          RETURNING e.id",
     )
-    .bind::<Array<SqlUuid>, _>(claims.iter().map(|c| c.event_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(events().collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(claims.iter().map(|c| c.token).collect::<Vec<_>>())
     .bind::<Array<Double>, _>(claims.iter().map(|c| c.delay_seconds).collect::<Vec<_>>())
     .bind::<Array<Nullable<Text>>, _>(claims.iter().map(reason).collect::<Vec<_>>())
+    .bind::<SqlUuid, _>(least)
+    .bind::<SqlUuid, _>(greatest)
+    .bind::<SqlUuid, _>(least)
+    .bind::<SqlUuid, _>(greatest)
     .load(conn)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())

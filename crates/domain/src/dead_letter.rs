@@ -7,7 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::schema::whatsapp_dead_letters as dead_letters;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// The part of a statement that turns the rows of a CTE (events, with a `reason`) into dead letters.
 macro_rules! insert_from {
@@ -31,6 +31,9 @@ pub(crate) use insert_from;
 
 /// The reason of the dead letters of a webhook that was deleted.
 pub const WEBHOOK_DELETED: &str = "the webhook was deleted";
+
+/// The reason of those that were still to be delivered when their time was over.
+pub const RETENTION_OVER: &str = "the retention is over";
 
 /// Gives up at most `limit` parked and as many other pending events of one webhook, but for those that are
 /// locked at the moment: waiting for a batch that is being recorded, while it waits for our webhook, would
@@ -56,8 +59,9 @@ pub(crate) async fn bury_pending(
          buried AS (
              UPDATE whatsapp_webhook_events e
              SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
-             FROM picked WHERE e.id = picked.id
-             RETURNING e.*, e.error AS reason) ",
+             WHERE ",
+        among!("picked"),
+        " RETURNING e.*, e.error AS reason) ",
         insert_from!("buried")
     ))
     .bind::<SqlUuid, _>(webhook_id)

@@ -36,5 +36,6 @@ pub mod sample;
 pub mod failure;
 pub mod migration;
 pub mod partition;
+mod retention;
 pub mod schema;
 pub mod statement;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::claim::Release;
 use crate::dead_letter;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// Why an event waits. The words stand in `parked`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
         if webhooks.is_empty() {
             return Ok(0);
         }
-        Statement::new(
+        Statement::new(concat!(
             "WITH turns AS MATERIALIZED (
                  SELECT id, release_step,
                      least(release_step, ?, ceil(rate_limit_per_second * ?)::integer) AS step
@@ -203,8 +203,9 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
                      ORDER BY sequence LIMIT turns.step FOR UPDATE SKIP LOCKED) e),
              released AS (
                  UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
-                 FROM picked WHERE e.id = picked.id
-                 RETURNING e.webhook_id),
+                 WHERE ",
+            among!("picked"),
+            " RETURNING e.webhook_id),
              counts AS (SELECT webhook_id, count(*) AS count FROM released GROUP BY webhook_id),
              noted AS (
                  UPDATE whatsapp_webhooks w
@@ -217,8 +218,8 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
                      release_step = 2 * least(turns.release_step, ? / 2)
                  FROM turns LEFT JOIN counts ON counts.webhook_id = turns.id
                  WHERE w.id = turns.id)
-             SELECT coalesce(sum(count), 0)::bigint AS count FROM counts",
-        )
+             SELECT coalesce(sum(count), 0)::bigint AS count FROM counts"
+        ))
         .bind::<Integer, _>(LARGEST_STEP)
         .bind::<Double, _>(STEP)
         .bind::<Array<SqlUuid>, _>(&webhooks)
@@ -251,23 +252,28 @@ async fn set_due_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
              WHERE status = 'pending' AND next_retry_at <= now()
              ORDER BY next_retry_at LIMIT ?),
          closed AS MATERIALIZED (
-             SELECT id, deleted_at, CASE WHEN is_active THEN ? ELSE ? END AS why FROM whatsapp_webhooks
+             SELECT id, deleted_at, is_active FROM whatsapp_webhooks
              WHERE id IN (SELECT webhook_id FROM due)
                AND (NOT is_active OR deleted_at IS NOT NULL OR status = 'failed')
              FOR NO KEY UPDATE SKIP LOCKED),
+         refused AS MATERIALIZED (SELECT due.id FROM due JOIN closed ON closed.id = due.webhook_id),
          picked AS MATERIALIZED (
-             SELECT e.id, closed.deleted_at IS NOT NULL AS deleted, closed.why
-             FROM whatsapp_webhook_events e JOIN due ON due.id = e.id JOIN closed ON closed.id = e.webhook_id
-             WHERE e.status = 'pending' AND e.next_retry_at <= now()
+             SELECT e.id FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("refused"),
+        " AND e.status = 'pending' AND e.next_retry_at <= now()
              FOR UPDATE OF e SKIP LOCKED),
          aside AS (
              UPDATE whatsapp_webhook_events e
              SET claim_token = NULL, next_retry_at = NULL,
-                 status = CASE WHEN deleted THEN 'failed' ELSE status END,
-                 error = CASE WHEN deleted THEN ? ELSE error END,
-                 parked = CASE WHEN NOT deleted THEN why END
-             FROM picked WHERE e.id = picked.id
-             RETURNING e.*, error AS reason),
+                 (status, error, parked) = (
+                     SELECT CASE WHEN deleted_at IS NULL THEN e.status ELSE 'failed' END,
+                         CASE WHEN deleted_at IS NULL THEN e.error ELSE ? END,
+                         CASE WHEN deleted_at IS NULL THEN CASE WHEN is_active THEN ? ELSE ? END END
+                     FROM closed WHERE closed.id = e.webhook_id)
+             WHERE ",
+        among!("picked"),
+        " RETURNING e.*, error AS reason),
          noted AS (
              UPDATE whatsapp_webhooks w SET look_at = coalesce(w.look_at, now())
              FROM closed
@@ -278,9 +284,9 @@ async fn set_due_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
         ") SELECT count(*) AS count FROM aside"
     ))
     .bind::<BigInt, _>(limit)
+    .bind::<Text, _>(dead_letter::WEBHOOK_DELETED)
     .bind::<Text, _>(Reason::CircuitOpen.as_str())
     .bind::<Text, _>(Reason::Inactive.as_str())
-    .bind::<Text, _>(dead_letter::WEBHOOK_DELETED)
     .get_result::<Count>(conn)
     .await
     .map(Count::rows)
@@ -326,7 +332,7 @@ async fn bury_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<us
 /// The first event of the chat is share-locked: its outcome is recorded either before, and then nothing
 /// waits for it, or after, and then what waits is called.
 pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
-    Statement::new(
+    Statement::new(concat!(
         "WITH due AS MATERIALIZED (
              SELECT id, webhook_id, order_key, sequence FROM whatsapp_webhook_events
              WHERE status = 'pending' AND next_retry_at <= now()
@@ -342,19 +348,26 @@ pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
                  ORDER BY sequence LIMIT 1) first),
          locked AS MATERIALIZED (
              SELECT e.webhook_id, e.order_key, e.sequence
-             FROM whatsapp_webhook_events e JOIN firsts ON firsts.id = e.id
-             WHERE e.status = 'pending'
+             FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("firsts"),
+        " AND e.status = 'pending'
              FOR SHARE OF e SKIP LOCKED),
+         followers AS MATERIALIZED (
+             SELECT due.id FROM due
+             JOIN locked ON locked.webhook_id = due.webhook_id AND locked.order_key = due.order_key
+             WHERE due.sequence > locked.sequence),
          picked AS MATERIALIZED (
              SELECT e.id FROM whatsapp_webhook_events e
-             JOIN due ON due.id = e.id
-             JOIN locked ON locked.webhook_id = e.webhook_id AND locked.order_key = e.order_key
-             WHERE e.status = 'pending' AND e.next_retry_at <= now() AND e.sequence > locked.sequence
+             WHERE ",
+        among!("followers"),
+        " AND e.status = 'pending' AND e.next_retry_at <= now()
              FOR UPDATE OF e SKIP LOCKED)
          UPDATE whatsapp_webhook_events e
          SET claim_token = NULL, next_retry_at = now() + make_interval(secs => ?), parked = ?
-         FROM picked WHERE e.id = picked.id",
-    )
+         WHERE ",
+        among!("picked")
+    ))
     .bind::<BigInt, _>(limit)
     .bind::<Double, _>(ORDER_LOOK)
     .bind::<Text, _>(Reason::Order.as_str())
@@ -374,7 +387,7 @@ pub(crate) async fn call_next(
     if chats.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<Id> = Statement::new(
+    let rows: Vec<Id> = Statement::new(concat!(
         "WITH chats AS MATERIALIZED (
              SELECT DISTINCT * FROM unnest(?, ?) AS t (webhook_id, order_key)),
          firsts AS MATERIALIZED (
@@ -384,14 +397,17 @@ pub(crate) async fn call_next(
                    AND claim_token IS NULL
                  ORDER BY sequence LIMIT 1) first),
          locked AS MATERIALIZED (
-             SELECT e.id FROM whatsapp_webhook_events e JOIN firsts ON firsts.id = e.id
-             WHERE e.status = 'pending' AND e.claim_token IS NULL AND e.next_retry_at IS NOT NULL
+             SELECT e.id FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("firsts"),
+        " AND e.status = 'pending' AND e.claim_token IS NULL AND e.next_retry_at IS NOT NULL
                AND (e.parked = ? OR e.attempt_count = 0)
              ORDER BY e.id FOR UPDATE OF e)
          UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
-         FROM locked WHERE e.id = locked.id
-         RETURNING e.id",
-    )
+         WHERE ",
+        among!("locked"),
+        " RETURNING e.id"
+    ))
     .bind::<Array<SqlUuid>, _>(chats.iter().map(|chat| chat.0).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(chats.iter().map(|chat| chat.1.as_str()).collect::<Vec<_>>())
     .bind::<Text, _>(Reason::Order.as_str())
@@ -403,15 +419,16 @@ pub(crate) async fn call_next(
 /// Makes what waits for its turn in any of the webhook's chats due: it wants no order any more. The rest
 /// of very many are looked at by themselves. The webhook is locked by the caller's transaction.
 pub(crate) async fn call_all(conn: &mut AsyncPgConnection, webhook: Uuid) -> QueryResult<usize> {
-    Statement::new(
+    Statement::new(concat!(
         "WITH picked AS MATERIALIZED (
              SELECT id FROM whatsapp_webhook_events
              WHERE webhook_id = ? AND status = 'pending' AND order_key IS NOT NULL
                AND next_retry_at IS NOT NULL AND parked = ?
              LIMIT ? FOR UPDATE SKIP LOCKED)
          UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
-         FROM picked WHERE e.id = picked.id",
-    )
+         WHERE ",
+        among!("picked")
+    ))
     .bind::<SqlUuid, _>(webhook)
     .bind::<Text, _>(Reason::Order.as_str())
     .bind::<Integer, _>(LARGEST_STEP)

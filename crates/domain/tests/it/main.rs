@@ -4,6 +4,7 @@
 mod circuits;
 mod claims;
 mod connections;
+mod cost;
 mod inbox;
 mod migrations;
 mod order;
