@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -53,6 +54,15 @@ impl Log {
 
 /// Serves until the process is killed.
 pub(crate) async fn serve(place: &Place) -> anyhow::Result<()> {
+    // A listener for each host, and the connections.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )?;
     let log = Log::default();
     let mut listeners = JoinSet::new();
     let further = (0..place.hosts).map(host);
