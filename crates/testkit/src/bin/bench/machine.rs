@@ -128,7 +128,7 @@ impl Usage {
                 (name.clone(), used(before, *after))
             })
             .collect();
-        let ours: f64 = by.iter().map(|(_, seconds)| seconds).sum();
+        let ours: f64 = by.iter().map(|(_, seconds)| *seconds).sum();
         let others = (used(self.all, now.all) - ours).max(0.0);
         by.push((OTHERS.to_owned(), others));
         by.retain(|(_, seconds)| *seconds > 0.0);
@@ -146,16 +146,13 @@ impl Busy {
         found.map_or(0.0, |(_, seconds)| seconds / self.seconds)
     }
 
-    /// Whether there were processors for more.
+    /// Whether there were processors for more, and how much of them others had.
     pub(crate) fn idle(&self) -> String {
-        let busy: f64 = self
-            .by
-            .iter()
-            .map(|(_, seconds)| seconds / self.seconds)
-            .sum();
-        let idle = 1.0 - busy / processors() as f64;
+        let share = |(_, seconds): &(String, f64)| seconds / self.seconds;
+        let idle = 1.0 - self.by.iter().map(share).sum::<f64>() / processors() as f64;
+        let others = self.cores(OTHERS);
         match idle < IDLE {
-            true => "bound by the processors".to_owned(),
+            true => format!("bound by the processors, of which others had {others:.2}"),
             false => format!(
                 "the processors were idle for {:.0} % of the time",
                 idle * 100.0
