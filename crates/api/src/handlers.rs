@@ -5,5 +5,6 @@ pub(crate) mod connections;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod pairing;
+pub(crate) mod samples;
 pub(crate) mod secrets;
 pub(crate) mod webhooks;

@@ -3,21 +3,27 @@
 //! A claim sets `claim_token` and moves `next_retry_at` to its deadline, so a dispatcher that dies
 //! leaves an event that is simply due again. An outcome is recorded only under the token that still
 //! stands (see [`crate::record`]). The clock is PostgreSQL's.
+//!
+//! Nothing is claimed of a webhook that is inactive, deleted or behind an open circuit, nor out of its
+//! turn in a chat; [`crate::parking`] takes such events out of the poller's way.
+
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{
-    Array, BigInt, Binary, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::dead_letter;
+use crate::parking;
 use crate::payload::Payload;
 use crate::statement::Statement;
 
-/// An event in the hands of one dispatcher, with all that an attempt needs.
+/// An event in the hands of one dispatcher. How and where it is to be delivered, its webhook's
+/// [`Destination`](crate::destination::Destination) says.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Claimed {
     #[diesel(sql_type = SqlUuid)]
@@ -47,22 +53,18 @@ pub struct Claimed {
     /// Attempts that were recorded before this one.
     #[diesel(sql_type = Integer)]
     pub attempt_count: i32,
+    /// Whether it finds out if the receiver is back; failing, it uses up no attempt.
+    #[diesel(sql_type = Bool)]
+    pub probe: bool,
     /// Seconds since its commit, by PostgreSQL's clock.
     #[diesel(sql_type = Double)]
     pub age_seconds: f64,
     /// Seconds for which it had been due when it was claimed; negative for one that was rung before.
     #[diesel(sql_type = Double)]
     pub overdue_seconds: f64,
-    #[diesel(sql_type = Text)]
-    pub webhook_url: String,
-    #[diesel(sql_type = Integer)]
-    pub max_retries: i32,
-    /// Sealed; see [`crate::webhook::open_secret`].
-    #[diesel(sql_type = Binary)]
-    pub secret: Vec<u8>,
-    /// Sealed; present while a rotation overlaps.
-    #[diesel(sql_type = Nullable<Binary>)]
-    pub previous_secret: Option<Vec<u8>>,
+    /// Of the settings of its webhook: another one whenever they change.
+    #[diesel(sql_type = Timestamptz)]
+    pub webhook_version: DateTime<Utc>,
 }
 
 impl Claimed {
@@ -85,40 +87,76 @@ impl Claimed {
     }
 }
 
+/// What every claim returns, of the event `e`, its webhook `w` and the `picked` row.
+macro_rules! returning_claimed {
+    ($probe:literal) => {
+        concat!(
+            r#" RETURNING e.id, e.client_id, e.webhook_id, e.connection_id, e.event_type, e.message_id, e."from",
+                   e."to", e.message_type, e.content, e.metadata::text AS metadata, e."timestamp", e.attempt_count, "#,
+            $probe,
+            " AS probe, extract(epoch FROM now() - e.created_at)::float8 AS age_seconds,
+               extract(epoch FROM now() - picked.due)::float8 AS overdue_seconds, w.updated_at AS webhook_version"
+        )
+    };
+}
+
+/// That no event of the same chat is to be delivered before the event `e` of the webhook `w`.
+macro_rules! in_its_turn {
+    () => {
+        "(e.order_key IS NULL OR NOT w.ordered OR NOT EXISTS (
+              SELECT FROM whatsapp_webhook_events earlier
+              WHERE earlier.webhook_id = e.webhook_id AND earlier.order_key = e.order_key
+                AND earlier.status = 'pending' AND earlier.sequence < e.sequence))"
+    };
+}
+
 /// The end of both claims: it takes the ids that `picked` holds, where their webhook takes deliveries.
 macro_rules! take_picked {
-    () => {
-        r#"UPDATE whatsapp_webhook_events e
-           SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?)
-           FROM picked, whatsapp_webhooks w
-           WHERE e.id = picked.id AND w.id = e.webhook_id AND w.is_active AND w.deleted_at IS NULL
-           RETURNING e.id, e.client_id, e.webhook_id, e.connection_id, e.event_type, e.message_id, e."from",
-               e."to", e.message_type, e.content, e.metadata::text AS metadata, e."timestamp",
-               e.attempt_count, extract(epoch FROM now() - e.created_at)::float8 AS age_seconds,
-               extract(epoch FROM now() - picked.due)::float8 AS overdue_seconds, w.webhook_url, w.max_retries, w.secret,
-               CASE WHEN w.previous_secret_expires_at > now() THEN w.previous_secret END AS previous_secret"#
+    ($bounds:literal) => {
+        concat!(
+            "UPDATE whatsapp_webhook_events e
+             SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?), parked = NULL
+             FROM picked, whatsapp_webhooks w
+             WHERE e.id = picked.id ",
+            $bounds,
+            " AND w.id = e.webhook_id AND w.is_active AND w.deleted_at IS NULL
+               AND w.status = 'active' AND ",
+            in_its_turn!(),
+            returning_claimed!("false")
+        )
     };
 }
 
 /// Claims events that were rung: those never attempted, or due. A ring that is replayed, or late,
 /// claims nothing and bypasses no backoff.
+///
+/// The least and the greatest id go along as such: by them PostgreSQL leaves partitions out, which it
+/// can't by an array.
 pub async fn claim(
     conn: &mut AsyncPgConnection,
     ids: &[Uuid],
     token: Uuid,
     deadline_seconds: f64,
 ) -> QueryResult<Vec<Claimed>> {
+    let (Some(least), Some(greatest)) = (ids.iter().min(), ids.iter().max()) else {
+        return Ok(Vec::new());
+    };
     Statement::new(concat!(
         "WITH picked AS MATERIALIZED (
              SELECT id, next_retry_at AS due FROM whatsapp_webhook_events
-             WHERE id = ANY(?) AND status = 'pending'
-               AND ((attempt_count = 0 AND claim_token IS NULL AND parked IS NULL) OR next_retry_at <= now())
+             WHERE id = ANY(?) AND id BETWEEN ? AND ? AND status = 'pending'
+               AND ((attempt_count = 0 AND claim_token IS NULL AND next_retry_at IS NOT NULL)
+                    OR next_retry_at <= now())
              ORDER BY id FOR UPDATE SKIP LOCKED) ",
-        take_picked!()
+        take_picked!("AND e.id BETWEEN ? AND ?")
     ))
     .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<SqlUuid, _>(*least)
+    .bind::<SqlUuid, _>(*greatest)
     .bind::<SqlUuid, _>(token)
     .bind::<Double, _>(deadline_seconds)
+    .bind::<SqlUuid, _>(*least)
+    .bind::<SqlUuid, _>(*greatest)
     .load(conn)
     .await
 }
@@ -136,7 +174,7 @@ pub async fn claim_due(
              SELECT id, next_retry_at AS due FROM whatsapp_webhook_events
              WHERE status = 'pending' AND next_retry_at <= now()
              ORDER BY next_retry_at LIMIT ? FOR UPDATE SKIP LOCKED) ",
-        take_picked!()
+        take_picked!("")
     ))
     .bind::<BigInt, _>(limit)
     .bind::<SqlUuid, _>(token)
@@ -145,78 +183,154 @@ pub async fn claim_due(
     .await
 }
 
-/// A claim that is given back without an attempt, to be due again after `delay_seconds`.
+/// Claims one parked event for each webhook whose open circuit is to be probed, at most `limit`. Which
+/// one rotates, so that an event that the receiver can't take doesn't hold the circuit open. All
+/// dispatchers together have one probe of a webhook out at a time.
+pub async fn claim_probes(
+    conn: &mut AsyncPgConnection,
+    limit: i64,
+    token: Uuid,
+    deadline_seconds: f64,
+) -> QueryResult<Vec<Claimed>> {
+    conn.transaction(async |conn| {
+        let webhooks = parking::take_turns(conn, parking::Circuit::Open, limit).await?;
+        if webhooks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let probes = probe(conn, &webhooks, token, deadline_seconds).await?;
+        let idle: Vec<Uuid> = webhooks
+            .into_iter()
+            .filter(|id| probes.iter().all(|probe| probe.webhook_id != *id))
+            .collect();
+        parking::look_again(conn, &idle).await?;
+        Ok(probes)
+    })
+    .await
+}
+
+/// Searches the next [`parking::WINDOW`] of each webhook's parked events, from the first one again at their
+/// end. The webhooks' rows are locked by the caller's transaction.
+async fn probe(
+    conn: &mut AsyncPgConnection,
+    webhooks: &[Uuid],
+    token: Uuid,
+    deadline_seconds: f64,
+) -> QueryResult<Vec<Claimed>> {
+    Statement::new(concat!(
+        "WITH chosen AS MATERIALIZED (
+             SELECT coalesce(
+                 (SELECT e.id FROM (
+                      SELECT * FROM whatsapp_webhook_events
+                      WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                        AND sequence > w.probed
+                      ORDER BY sequence LIMIT ?) AS e
+                  WHERE ",
+        in_its_turn!(),
+        " ORDER BY e.sequence LIMIT 1),
+                 CASE WHEN ? > (
+                     SELECT count(*) FROM (
+                         SELECT FROM whatsapp_webhook_events
+                         WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                           AND sequence > w.probed
+                         LIMIT ?) AS rest)
+                 THEN (SELECT e.id FROM (
+                      SELECT * FROM whatsapp_webhook_events
+                      WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                      ORDER BY sequence LIMIT ?) AS e
+                  WHERE ",
+        in_its_turn!(),
+        " ORDER BY e.sequence LIMIT 1) END) AS id
+             FROM whatsapp_webhooks w WHERE w.id = ANY(?)),
+         picked AS MATERIALIZED (
+             SELECT e.id, e.sequence, e.webhook_id, now() AS due
+             FROM whatsapp_webhook_events e JOIN chosen ON chosen.id = e.id
+             WHERE e.status = 'pending' AND e.next_retry_at IS NULL
+             FOR UPDATE OF e SKIP LOCKED),
+         noted AS (
+             UPDATE whatsapp_webhooks w
+             SET probed = picked.sequence, look_at = now() + make_interval(secs => ?)
+             FROM picked WHERE w.id = picked.webhook_id)
+         UPDATE whatsapp_webhook_events e
+         SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?), parked = NULL
+         FROM picked, whatsapp_webhooks w
+         WHERE e.id = picked.id AND w.id = e.webhook_id",
+        returning_claimed!("true")
+    ))
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<Array<SqlUuid>, _>(webhooks)
+    .bind::<Double, _>(deadline_seconds)
+    .bind::<SqlUuid, _>(token)
+    .bind::<Double, _>(deadline_seconds)
+    .load(conn)
+    .await
+}
+
+/// A claim that is given back without an attempt.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Release {
     pub event_id: Uuid,
+    pub webhook_id: Uuid,
     pub token: Uuid,
+    /// When it is due again; of a parked event, when its webhook's parked events are looked at.
     pub delay_seconds: f64,
+    /// `None`: due again by itself.
+    pub park: Option<Park>,
+}
+
+/// Where an event waits until its webhook's turn comes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Park {
+    pub reason: parking::Reason,
+    /// How many of the webhook's parked events are to become due at a time.
+    pub step: i32,
 }
 
 /// Gives claims back. One that is no longer held is left alone. Returns how many were given back.
 pub async fn release(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryResult<usize> {
-    Statement::new(
+    if claims.iter().all(|claim| claim.park.is_none()) {
+        return give_back(conn, claims).await.map(|webhooks| webhooks.len());
+    }
+    conn.transaction(async |conn| {
+        let given_back = give_back(conn, claims).await?;
+        let parked = claims
+            .iter()
+            .filter(|claim| given_back.contains(&claim.event_id));
+        parking::look_soon(conn, parked).await?;
+        Ok(given_back.len())
+    })
+    .await
+}
+
+/// The events that were given back.
+async fn give_back(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryResult<HashSet<Uuid>> {
+    #[derive(QueryableByName)]
+    struct GivenBack {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    let reason = |claim: &Release| claim.park.map(|park| park.reason.as_str());
+    let rows: Vec<GivenBack> = Statement::new(
         "WITH input AS MATERIALIZED (
-             SELECT * FROM unnest(?, ?, ?) AS t (id, token, delay)),
+             SELECT * FROM unnest(?, ?, ?, ?) AS t (id, token, delay, parked)),
          held AS MATERIALIZED (
-             SELECT e.id, input.delay FROM whatsapp_webhook_events e JOIN input ON input.id = e.id
+             SELECT e.id, input.delay, input.parked
+             FROM whatsapp_webhook_events e JOIN input ON input.id = e.id
              WHERE e.claim_token = input.token
              ORDER BY e.id FOR UPDATE OF e)
          UPDATE whatsapp_webhook_events e
-         SET claim_token = NULL, next_retry_at = now() + make_interval(secs => held.delay)
-         FROM held WHERE e.id = held.id AND e.status = 'pending'",
+         SET claim_token = NULL, parked = held.parked,
+             next_retry_at = CASE WHEN held.parked IS NULL THEN now() + make_interval(secs => held.delay) END
+         FROM held WHERE e.id = held.id AND e.status = 'pending'
+         RETURNING e.id",
     )
     .bind::<Array<SqlUuid>, _>(claims.iter().map(|c| c.event_id).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(claims.iter().map(|c| c.token).collect::<Vec<_>>())
     .bind::<Array<Double>, _>(claims.iter().map(|c| c.delay_seconds).collect::<Vec<_>>())
-    .execute(conn)
-    .await
-}
-
-/// Takes due events whose webhook takes no deliveries out of the poller's way: those of a deleted
-/// webhook become dead letters, those of an inactive one are parked until it is active again. To be
-/// called when [`claim_due`] claims less than its limit: it looks at the same `limit` oldest.
-///
-/// The webhook rows are share-locked, so that an activation that releases parked events cannot run
-/// between the look and the parking; one that is locked by another is left for the next time, since a
-/// wait for a recorder could be a deadlock. Returns how many events were set aside.
-pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
-    Statement::new(concat!(
-        "WITH due AS MATERIALIZED (
-             SELECT id, webhook_id FROM whatsapp_webhook_events
-             WHERE status = 'pending' AND next_retry_at <= now()
-             ORDER BY next_retry_at LIMIT ?),
-         closed AS MATERIALIZED (
-             SELECT id, deleted_at FROM whatsapp_webhooks
-             WHERE id IN (SELECT webhook_id FROM due) AND (NOT is_active OR deleted_at IS NOT NULL)
-             FOR SHARE SKIP LOCKED),
-         picked AS MATERIALIZED (
-             SELECT e.id, closed.deleted_at IS NOT NULL AS deleted
-             FROM whatsapp_webhook_events e JOIN due ON due.id = e.id JOIN closed ON closed.id = e.webhook_id
-             WHERE e.status = 'pending' AND e.next_retry_at <= now()
-             FOR UPDATE OF e SKIP LOCKED),
-         aside AS (
-             UPDATE whatsapp_webhook_events e
-             SET claim_token = NULL, next_retry_at = NULL,
-                 status = CASE WHEN deleted THEN 'failed' ELSE status END,
-                 error = CASE WHEN deleted THEN ? ELSE error END,
-                 parked = CASE WHEN NOT deleted THEN 'the webhook is not active' END
-             FROM picked WHERE e.id = picked.id
-             RETURNING e.*, error AS reason),
-         buried AS (SELECT * FROM aside WHERE status = 'failed'),
-         letters AS (",
-        dead_letter::insert_from!("buried"),
-        ") SELECT count(*) AS count FROM aside"
-    ))
-    .bind::<BigInt, _>(limit)
-    .bind::<Text, _>(dead_letter::WEBHOOK_DELETED)
-    .get_result::<Count>(conn)
-    .await
-    .map(|row| usize::try_from(row.count).unwrap_or(usize::MAX))
-}
-
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
+    .bind::<Array<Nullable<Text>>, _>(claims.iter().map(reason).collect::<Vec<_>>())
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }

@@ -2,12 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::dead_letter;
 use crate::event_type::EventType;
+use crate::parking;
 use crate::payload::Payload;
 use crate::schema::{whatsapp_webhook_events as events, whatsapp_webhooks as webhooks};
 use crate::statement::Statement;
@@ -49,7 +52,9 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) id: Uuid,
     pub(crate) client_id: i32,
     pub(crate) webhook_id: Uuid,
-    pub(crate) connection_id: Uuid,
+    pub(crate) connection_id: Option<Uuid>,
+    /// The chat, where the webhook wants order.
+    pub(crate) order_key: Option<&'a str>,
     pub(crate) source_id: Uuid,
     pub(crate) event_type: EventType,
     pub(crate) message_id: &'a str,
@@ -163,26 +168,31 @@ impl Event {
     }
 
     /// Makes an event due at once with all its attempts before it, whatever became of it. A claim
-    /// that is out on it is fenced off: what it brings is recorded as superseded.
+    /// that is out on it is fenced off: what it brings is recorded as superseded. Behind an open circuit
+    /// it is the next probe, and that goes out at once.
     pub async fn requeue(
         conn: &mut AsyncPgConnection,
         client_id: i32,
         id: Uuid,
     ) -> QueryResult<Requeue> {
         conn.transaction(async |conn| {
-            let receiver: Option<bool> = events::table
+            let receiver: Option<(bool, Uuid, i64)> = events::table
                 .inner_join(webhooks::table.on(webhooks::id.eq(events::webhook_id)))
                 .filter(events::id.eq(id))
                 .filter(events::client_id.eq(client_id))
-                .select(webhooks::deleted_at.is_null().and(webhooks::is_active))
+                .select((
+                    webhooks::deleted_at.is_null().and(webhooks::is_active),
+                    events::webhook_id,
+                    events::sequence,
+                ))
                 .first(conn)
                 .await
                 .optional()?;
-            match receiver {
+            let (webhook, sequence) = match receiver {
                 None => return Ok(Requeue::NotFound),
-                Some(false) => return Ok(Requeue::NoReceiver),
-                Some(true) => {}
-            }
+                Some((false, ..)) => return Ok(Requeue::NoReceiver),
+                Some((true, webhook, sequence)) => (webhook, sequence),
+            };
             diesel::update(events::table.find(id))
                 .set((
                     events::status.eq("pending"),
@@ -198,6 +208,7 @@ impl Event {
                 .execute(conn)
                 .await?;
             dead_letter::delete(conn, id).await?;
+            parking::probe_next(conn, webhook, id, sequence).await?;
             Ok(Requeue::Requeued)
         })
         .await
@@ -227,13 +238,13 @@ pub(crate) async fn insert_new(
     let inserted: Vec<Inserted> = Statement::new(
         r#"INSERT INTO whatsapp_webhook_events (id, client_id, webhook_id, connection_id, source_id,
                event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp",
-               next_retry_at)
+               order_key, next_retry_at)
            SELECT id, client_id, webhook_id, connection_id, source_id,
                event_type, message_id, chat, "from", "to", message_type, content, metadata::json, "timestamp",
-               now() + make_interval(secs => ?)
-           FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+               order_key, now() + make_interval(secs => ?)
+           FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                AS new (id, client_id, webhook_id, connection_id, source_id,
-                       event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp")
+                       event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp", order_key)
            ON CONFLICT DO NOTHING
            RETURNING id"#,
     )
@@ -241,7 +252,7 @@ pub(crate) async fn insert_new(
     .bind::<Array<SqlUuid>, _>(column!(id))
     .bind::<Array<Integer>, _>(column!(client_id))
     .bind::<Array<SqlUuid>, _>(column!(webhook_id))
-    .bind::<Array<SqlUuid>, _>(column!(connection_id))
+    .bind::<Array<Nullable<SqlUuid>>, _>(column!(connection_id))
     .bind::<Array<SqlUuid>, _>(column!(source_id))
     .bind::<Array<Text>, _>(event_types)
     .bind::<Array<Text>, _>(column!(message_id))
@@ -252,6 +263,7 @@ pub(crate) async fn insert_new(
     .bind::<Array<Text>, _>(column!(content))
     .bind::<Array<Text>, _>(column!(metadata))
     .bind::<Array<Timestamptz>, _>(column!(timestamp))
+    .bind::<Array<Nullable<Text>>, _>(column!(order_key))
     .load(conn)
     .await?;
     Ok(inserted.into_iter().map(|row| row.id).collect())

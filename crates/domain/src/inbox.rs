@@ -56,7 +56,7 @@ pub async fn accept(conn: &mut AsyncPgConnection, batch: &[&NewMessage]) -> Quer
             .flat_map(|message| {
                 listeners
                     .to(message.connection_id, message.event_type)
-                    .map(|webhook| NewEvent::of_message(message, webhook))
+                    .map(|listener| NewEvent::of_message(message, listener))
             })
             .collect();
         let events = event::insert_new(conn, &events).await?;
@@ -84,7 +84,36 @@ pub async fn announce(conn: &mut AsyncPgConnection, notice: &Notice) -> QueryRes
     let listeners = Listeners::of(webhook::listening(conn, &[notice.connection_id]).await?);
     let events: Vec<NewEvent<'_>> = listeners
         .to(notice.connection_id, notice.event_type)
-        .map(|webhook| NewEvent::of_notice(notice, webhook))
+        .map(|listener| NewEvent::of_notice(notice, listener.webhook_id))
+        .collect();
+    event::insert_new(conn, &events).await
+}
+
+/// Something that happened to a webhook, told to the client's others.
+#[derive(Debug, Clone)]
+pub struct WebhookNotice {
+    pub client_id: i32,
+    /// The one that it is about, which is not told.
+    pub webhook_id: Uuid,
+    pub phone_number: String,
+    pub event_type: EventType,
+    /// As a [`Notice`]'s.
+    pub source_id: Uuid,
+    /// A JSON object in its written form.
+    pub metadata: String,
+    pub at: DateTime<Utc>,
+}
+
+/// Adds the notice's events within the caller's transaction; returns the new ones' ids.
+pub async fn announce_webhook(
+    conn: &mut AsyncPgConnection,
+    notice: &WebhookNotice,
+) -> QueryResult<Vec<Uuid>> {
+    let others = webhook::others(conn, notice.client_id, notice.webhook_id).await?;
+    let events: Vec<NewEvent<'_>> = others
+        .iter()
+        .filter(|(_, event_types)| webhook::any_covers(event_types, notice.event_type))
+        .map(|(other, _)| NewEvent::of_webhook_notice(notice, *other))
         .collect();
     event::insert_new(conn, &events).await
 }
@@ -103,23 +132,24 @@ impl Listeners {
         Self(map)
     }
 
-    fn to(&self, connection: Uuid, event: EventType) -> impl Iterator<Item = Uuid> + '_ {
+    fn to(&self, connection: Uuid, event: EventType) -> impl Iterator<Item = &Listener> {
         self.0
             .get(&connection)
             .into_iter()
             .flatten()
             .filter(move |listener| listener.hears(event))
-            .map(|listener| listener.webhook_id)
     }
 }
 
 impl<'a> NewEvent<'a> {
-    fn of_message(message: &'a NewMessage, webhook_id: Uuid) -> Self {
+    fn of_message(message: &'a NewMessage, listener: &Listener) -> Self {
+        let webhook_id = listener.webhook_id;
         Self {
             id: ids::event(message.event_type, message.id, webhook_id),
             client_id: message.client_id,
             webhook_id,
-            connection_id: message.connection_id,
+            connection_id: Some(message.connection_id),
+            order_key: listener.ordered.then_some(&message.chat),
             source_id: message.id,
             event_type: message.event_type,
             message_id: &message.message_id,
@@ -138,7 +168,27 @@ impl<'a> NewEvent<'a> {
             id: ids::event(notice.event_type, notice.source_id, webhook_id),
             client_id: notice.client_id,
             webhook_id,
-            connection_id: notice.connection_id,
+            connection_id: Some(notice.connection_id),
+            order_key: None,
+            source_id: notice.source_id,
+            event_type: notice.event_type,
+            message_id: "",
+            chat: "",
+            from: "",
+            to: &notice.phone_number,
+            message_type: notice.event_type.as_str(),
+            content: "",
+            metadata: &notice.metadata,
+            timestamp: notice.at,
+        }
+    }
+    fn of_webhook_notice(notice: &'a WebhookNotice, webhook_id: Uuid) -> Self {
+        Self {
+            id: ids::event(notice.event_type, notice.source_id, webhook_id),
+            client_id: notice.client_id,
+            webhook_id,
+            connection_id: None,
+            order_key: None,
             source_id: notice.source_id,
             event_type: notice.event_type,
             message_id: "",

@@ -18,15 +18,19 @@ pub mod attempt;
 pub mod client;
 pub mod connection;
 pub mod dead_letter;
+pub mod destination;
 pub mod event;
 pub mod message;
 pub mod webhook;
 
 // one message's way, in order
 pub mod claim;
+pub mod health;
 pub mod inbox;
+pub mod parking;
 pub mod payload;
 pub mod record;
+pub mod sample;
 
 // the database itself
 pub mod failure;

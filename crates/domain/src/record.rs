@@ -1,6 +1,6 @@
 //! What came of attempts, written in batches: the ledger, the events' state, the webhooks' health.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -11,8 +11,9 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::dead_letter;
+use crate::health;
+use crate::parking::{self, Reason};
 use crate::statement::Statement;
-use crate::webhook::FAILURES_UNTIL_FAILED;
 
 /// One attempt and what it means for its event.
 #[derive(Debug, Clone)]
@@ -26,6 +27,9 @@ pub struct Record {
     pub token: Uuid,
     /// From 1.
     pub attempt: i32,
+    /// The request that carried other events too.
+    pub batch_id: Option<Uuid>,
+    pub probe: bool,
     pub started_at: DateTime<Utc>,
     pub duration_ms: i32,
     pub http_status: Option<i32>,
@@ -47,13 +51,18 @@ pub enum Outcome {
         reason: String,
         gone: bool,
     },
+    /// A probe that failed: the event waits on with the attempts that it had. The receiver wants no
+    /// other for so many seconds.
+    ProbeFailed {
+        wait: f64,
+    },
 }
 
 impl Outcome {
     fn status(&self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
-            Self::RetryIn(_) => "pending",
+            Self::RetryIn(_) | Self::ProbeFailed { .. } => "pending",
             Self::Dead { .. } => "failed",
         }
     }
@@ -65,6 +74,10 @@ impl Outcome {
         }
     }
 
+    fn parked(&self) -> Option<&'static str> {
+        matches!(self, Self::ProbeFailed { .. }).then_some(Reason::CircuitOpen.as_str())
+    }
+
     fn reason(&self) -> Option<&str> {
         match self {
             Self::Dead { reason, .. } => Some(reason),
@@ -73,73 +86,105 @@ impl Outcome {
     }
 }
 
+/// What recording a batch brought with it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Attempts whose claim was lost meanwhile.
+    pub superseded: usize,
+    /// Events that are due now: the next of their chats, and what is told of webhooks. To be rung.
+    pub due: Vec<Uuid>,
+}
+
 /// Writes a batch in one transaction: every attempt, then the state of each event whose claim still
-/// stands, its dead letter if it is given up, and each webhook's health once.
+/// stands, its dead letter if it is given up, the next event of its chat, and each webhook's health once.
 ///
 /// An attempt whose claim was lost meanwhile is on record as superseded and changes no event. Texts
-/// must hold no NUL. At most one record per event. Returns how many attempts were superseded.
+/// must hold no NUL. At most one record per event.
 ///
 /// A batch may be written again when it is not known what became of it: an attempt that is on record
 /// already changes nothing.
-pub async fn record(conn: &mut AsyncPgConnection, batch: &[Record]) -> QueryResult<usize> {
+pub async fn record(conn: &mut AsyncPgConnection, batch: &[Record]) -> QueryResult<Recorded> {
     conn.transaction(async |conn| {
         let written = write_events(conn, batch).await?;
         let new = batch
             .iter()
             .filter(|record| written.contains_key(&record.attempt_id));
-        write_health(conn, &health(new)).await?;
-        Ok(written.values().filter(|superseded| **superseded).count())
+        let chats: Vec<(Uuid, String)> = new
+            .clone()
+            .filter_map(|record| {
+                let chat = written[&record.attempt_id].through.clone()?;
+                Some((record.webhook_id, chat))
+            })
+            .collect();
+        let mut due = parking::call_next(conn, &chats).await?;
+        due.extend(health::write(conn, new).await?);
+        Ok(Recorded {
+            superseded: written.values().filter(|row| row.superseded).count(),
+            due,
+        })
     })
     .await
 }
 
-/// The attempts that were not on record before, each with whether it was superseded.
+#[derive(QueryableByName)]
+struct Written {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Bool)]
+    superseded: bool,
+    /// The chat that the event was in the way of.
+    #[diesel(sql_type = Nullable<Text>)]
+    through: Option<String>,
+}
+
+/// The attempts that were not on record before.
+///
+/// The events are updated in the order of their ids, without being locked before: whoever else locks
+/// several of them skips what is locked.
 async fn write_events(
     conn: &mut AsyncPgConnection,
     batch: &[Record],
-) -> QueryResult<HashMap<Uuid, bool>> {
-    #[derive(QueryableByName)]
-    struct Written {
-        #[diesel(sql_type = SqlUuid)]
-        id: Uuid,
-        #[diesel(sql_type = Bool)]
-        superseded: bool,
-    }
+) -> QueryResult<HashMap<Uuid, Written>> {
     macro_rules! column {
         ($record:ident => $value:expr) => {
             batch.iter().map(|$record| $value).collect::<Vec<_>>()
         };
     }
+    let events = || batch.iter().map(|record| record.event_id);
+    let (Some(least), Some(greatest)) = (events().min(), events().max()) else {
+        return Ok(HashMap::new());
+    };
     let written: Vec<Written> = Statement::new(concat!(
         "WITH input AS MATERIALIZED (
-             SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                 AS t (attempt_id, event_id, client_id, webhook_id, token, attempt, started_at, duration_ms,
-                       http_status, error_class, error, response, status, delay, reason)),
-         held AS MATERIALIZED (
-             SELECT input.* FROM whatsapp_webhook_events e JOIN input ON input.event_id = e.id
-             WHERE e.claim_token = input.token
-             ORDER BY e.id FOR UPDATE OF e),
+             SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 AS t (attempt_id, event_id, client_id, webhook_id, token, attempt, batch_id, probe, started_at,
+                       duration_ms, http_status, error_class, error, response, status, delay, parked, reason)
+             ORDER BY event_id),
          updated AS (
              UPDATE whatsapp_webhook_events e
-             SET status = held.status, attempt_count = held.attempt, claim_token = NULL,
-                 next_retry_at = now() + make_interval(secs => held.delay),
-                 http_status = held.http_status, error = held.error, response = held.response,
-                 delivered_at = CASE WHEN held.status = 'delivered' THEN now() END
-             FROM held WHERE e.id = held.event_id
-             RETURNING e.*, held.reason),
+             SET status = input.status, claim_token = NULL, parked = input.parked,
+                 attempt_count = CASE WHEN input.parked IS NULL THEN input.attempt ELSE e.attempt_count END,
+                 next_retry_at = now() + make_interval(secs => input.delay),
+                 http_status = input.http_status, error = input.error, response = input.response,
+                 delivered_at = CASE WHEN input.status = 'delivered' THEN now() END
+             FROM input
+             WHERE e.id = input.event_id AND e.claim_token = input.token AND e.id BETWEEN ? AND ?
+             RETURNING e.*, input.reason),
          attempts AS (
-             INSERT INTO whatsapp_delivery_attempts (id, event_id, client_id, webhook_id, attempt, started_at,
-                 duration_ms, http_status, error_class, error, response, superseded)
-             SELECT attempt_id, event_id, client_id, webhook_id, attempt, started_at,
-                 duration_ms, http_status, error_class, error, response,
+             INSERT INTO whatsapp_delivery_attempts (id, event_id, client_id, webhook_id, attempt, batch_id, probe,
+                 started_at, duration_ms, http_status, error_class, error, response, superseded)
+             SELECT attempt_id, event_id, client_id, webhook_id, attempt, batch_id, probe,
+                 started_at, duration_ms, http_status, error_class, error, response,
                  NOT EXISTS (SELECT FROM updated WHERE updated.id = event_id)
              FROM input
              ON CONFLICT DO NOTHING
-             RETURNING id, superseded),
+             RETURNING id, event_id, superseded),
          dead AS (SELECT * FROM updated WHERE status = 'failed'),
          letters AS (",
         dead_letter::insert_from!("dead"),
-        ") SELECT id, superseded FROM attempts"
+        ") SELECT attempts.id, attempts.superseded,
+               CASE WHEN updated.status <> 'pending' THEN updated.order_key END AS through
+           FROM attempts LEFT JOIN updated ON updated.id = attempts.event_id"
     ))
     .bind::<Array<SqlUuid>, _>(column!(r => r.attempt_id))
     .bind::<Array<SqlUuid>, _>(column!(r => r.event_id))
@@ -147,6 +192,8 @@ async fn write_events(
     .bind::<Array<SqlUuid>, _>(column!(r => r.webhook_id))
     .bind::<Array<SqlUuid>, _>(column!(r => r.token))
     .bind::<Array<Integer>, _>(column!(r => r.attempt))
+    .bind::<Array<Nullable<SqlUuid>>, _>(column!(r => r.batch_id))
+    .bind::<Array<Bool>, _>(column!(r => r.probe))
     .bind::<Array<Timestamptz>, _>(column!(r => r.started_at))
     .bind::<Array<Integer>, _>(column!(r => r.duration_ms))
     .bind::<Array<Nullable<Integer>>, _>(column!(r => r.http_status))
@@ -155,87 +202,11 @@ async fn write_events(
     .bind::<Array<Nullable<Text>>, _>(column!(r => r.response.as_deref()))
     .bind::<Array<Text>, _>(column!(r => r.outcome.status()))
     .bind::<Array<Nullable<Double>>, _>(column!(r => r.outcome.delay()))
+    .bind::<Array<Nullable<Text>>, _>(column!(r => r.outcome.parked()))
     .bind::<Array<Nullable<Text>>, _>(column!(r => r.outcome.reason()))
+    .bind::<SqlUuid, _>(least)
+    .bind::<SqlUuid, _>(greatest)
     .load(conn)
     .await?;
-    Ok(written
-        .into_iter()
-        .map(|row| (row.id, row.superseded))
-        .collect())
-}
-
-/// What a batch says of one webhook.
-#[derive(Debug, Clone, PartialEq)]
-struct Health<'a> {
-    /// Something was delivered: failures before that no longer count.
-    succeeded: bool,
-    /// Failures since the last success in the batch.
-    failures: i32,
-    last_error: Option<&'a str>,
-    last_attempt_at: DateTime<Utc>,
-    gone: bool,
-}
-
-/// In the order of the batch, by webhook (and in their order, so that two writers cannot deadlock).
-fn health<'a>(batch: impl Iterator<Item = &'a Record>) -> BTreeMap<Uuid, Health<'a>> {
-    let mut map: BTreeMap<Uuid, Health<'_>> = BTreeMap::new();
-    for record in batch {
-        let health = map.entry(record.webhook_id).or_insert(Health {
-            succeeded: false,
-            failures: 0,
-            last_error: None,
-            last_attempt_at: record.started_at,
-            gone: false,
-        });
-        health.last_attempt_at = health.last_attempt_at.max(record.started_at);
-        match &record.outcome {
-            Outcome::Delivered => {
-                health.succeeded = true;
-                health.failures = 0;
-                health.last_error = None;
-            }
-            Outcome::RetryIn(_) | Outcome::Dead { .. } => {
-                health.failures = health.failures.saturating_add(1);
-                health.last_error = record.error.as_deref();
-                health.gone |= matches!(record.outcome, Outcome::Dead { gone: true, .. });
-            }
-        }
-    }
-    map
-}
-
-/// Counts from the locked row: as the statement's snapshot has it, another's failures would be missing.
-async fn write_health(
-    conn: &mut AsyncPgConnection,
-    health: &BTreeMap<Uuid, Health<'_>>,
-) -> QueryResult<usize> {
-    Statement::new(
-        "WITH input AS MATERIALIZED (
-             SELECT * FROM unnest(?, ?, ?, ?, ?, ?)
-                 AS t (id, succeeded, failures, last_error, last_attempt_at, gone)),
-         locked AS MATERIALIZED (
-             SELECT input.*,
-                 input.failures + CASE WHEN input.succeeded THEN 0 ELSE w.failure_count END AS counted
-             FROM whatsapp_webhooks w JOIN input ON input.id = w.id
-             ORDER BY w.id FOR NO KEY UPDATE OF w)
-         UPDATE whatsapp_webhooks w
-         SET failure_count = locked.counted,
-             status = CASE WHEN locked.counted >= ? THEN 'failed'
-                           WHEN locked.succeeded THEN 'active' ELSE w.status END,
-             last_error = CASE WHEN locked.failures > 0 THEN locked.last_error ELSE w.last_error END,
-             last_success_at = CASE WHEN locked.succeeded THEN now() ELSE w.last_success_at END,
-             last_attempt_at = greatest(w.last_attempt_at, locked.last_attempt_at),
-             is_active = w.is_active AND NOT locked.gone
-         FROM locked
-         WHERE w.id = locked.id",
-    )
-    .bind::<Array<SqlUuid>, _>(health.keys().copied().collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(health.values().map(|h| h.succeeded).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(health.values().map(|h| h.failures).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(health.values().map(|h| h.last_error).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(health.values().map(|h| h.last_attempt_at).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(health.values().map(|h| h.gone).collect::<Vec<_>>())
-    .bind::<Integer, _>(FAILURES_UNTIL_FAILED)
-    .execute(conn)
-    .await
+    Ok(written.into_iter().map(|row| (row.id, row)).collect())
 }

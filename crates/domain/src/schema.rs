@@ -1,4 +1,5 @@
-//! The tables that operators query (the migrations in `migrations/` are their definition).
+//! The tables that operators query (the migrations in `migrations/` are their definition). Of a webhook
+//! what its circuit and its parked events need is left out: only statements use it.
 
 diesel::table! {
     clients (id) {
@@ -6,6 +7,7 @@ diesel::table! {
         name -> Text,
         status -> Text,
         created_at -> Timestamptz,
+        rate_limit_per_second -> Nullable<Integer>,
     }
 }
 
@@ -65,6 +67,13 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         deleted_at -> Nullable<Timestamptz>,
+        custom_headers -> Nullable<Bytea>,
+        rate_limit_per_second -> Nullable<Integer>,
+        max_in_flight -> Integer,
+        batch_max_events -> Nullable<Integer>,
+        batch_max_wait_ms -> Nullable<Integer>,
+        ordered -> Bool,
+        allowed_ip_ranges -> Array<Text>,
     }
 }
 
@@ -115,6 +124,7 @@ diesel::table! {
         response -> Nullable<Text>,
         created_at -> Timestamptz,
         delivered_at -> Nullable<Timestamptz>,
+        order_key -> Nullable<Text>,
     }
 }
 
@@ -132,6 +142,8 @@ diesel::table! {
         error -> Nullable<Text>,
         response -> Nullable<Text>,
         superseded -> Bool,
+        batch_id -> Nullable<Uuid>,
+        probe -> Bool,
     }
 }
 

@@ -1,21 +1,22 @@
 //! Webhooks: where a client wants the events of one of its numbers.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use crate::dead_letter;
 use crate::event_type::{EventType, covers};
+use crate::health;
 use crate::keyring::{Aad, Keyring, SealError};
+use crate::parking;
 use crate::phone::Phone;
-use crate::schema::{whatsapp_webhook_events as events, whatsapp_webhooks as webhooks};
+use crate::schema::whatsapp_webhooks as webhooks;
 use crate::statement::Statement;
-
-/// Consecutive failures after which a webhook's status is `failed`.
-pub const FAILURES_UNTIL_FAILED: i32 = 5;
 
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = webhooks, check_for_backend(diesel::pg::Pg))]
@@ -36,6 +37,14 @@ pub struct Webhook {
     pub secret: Vec<u8>,
     pub previous_secret: Option<Vec<u8>>,
     pub previous_secret_expires_at: Option<DateTime<Utc>>,
+    /// Sealed; see [`open_headers`].
+    pub custom_headers: Option<Vec<u8>>,
+    pub rate_limit_per_second: Option<i32>,
+    pub max_in_flight: i32,
+    pub batch_max_events: Option<i32>,
+    pub batch_max_wait_ms: Option<i32>,
+    pub ordered: bool,
+    pub allowed_ip_ranges: Vec<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -49,7 +58,19 @@ pub struct Changes {
     pub max_retries: Option<i32>,
     pub event_types: Option<Vec<String>>,
     pub metadata: Option<serde_json::Value>,
+    /// Sealed by [`seal_headers`]. Here and in the next ones `Some(None)` takes away what there is.
+    pub custom_headers: Option<Option<Vec<u8>>>,
+    pub rate_limit_per_second: Option<Option<i32>>,
+    pub max_in_flight: Option<i32>,
+    /// Both or none.
+    pub batch_max_events: Option<Option<i32>>,
+    pub batch_max_wait_ms: Option<Option<i32>>,
+    pub ordered: Option<bool>,
+    pub allowed_ip_ranges: Option<Vec<String>>,
 }
+
+/// How many events become dead letters within the deletion of their webhook.
+const BURIED_AT_ONCE: i64 = 1000;
 
 /// A row of `list`'s cursor: newest first, ties by id.
 pub type Cursor = (DateTime<Utc>, Uuid);
@@ -77,9 +98,31 @@ fn secret_place(row: &str) -> Aad<'_> {
     }
 }
 
+/// Names and values of a webhook's own headers.
+pub type Headers = BTreeMap<String, String>;
+
+/// Seals a webhook's own headers, values and names, for its row.
+pub fn seal_headers(keyring: &Keyring, id: Uuid, headers: &Headers) -> Vec<u8> {
+    let text = serde_json::to_vec(headers).expect("a map of texts is JSON");
+    keyring.seal(headers_place(&id.to_string()), &text)
+}
+
+/// Opens the headers of the webhook's row.
+pub fn open_headers(keyring: &Keyring, id: Uuid, sealed: &[u8]) -> Result<Headers, SealError> {
+    let opened = keyring.open(headers_place(&id.to_string()), sealed)?;
+    serde_json::from_slice(&opened).map_err(|_| SealError::Form)
+}
+
+fn headers_place(row: &str) -> Aad<'_> {
+    Aad {
+        column: "custom_headers",
+        ..secret_place(row)
+    }
+}
+
 impl Webhook {
     /// Registers the webhook of a number, or updates the one that is there: active again, its failures
-    /// forgotten, events that waited for it due. `true` when it is new; `secret` is used only then.
+    /// forgotten, events that waited for it flow. `true` when it is new; `secret` is used only then.
     pub async fn register(
         conn: &mut AsyncPgConnection,
         client_id: i32,
@@ -177,8 +220,8 @@ impl Webhook {
         query.load(conn).await
     }
 
-    /// Changes what is given. To set `is_active` also forgets the failures and makes the events that
-    /// waited due. `None` when the client has no such webhook.
+    /// Changes what is given. To set `is_active` also forgets the failures and lets the events that
+    /// waited flow. `None` when the client has no such webhook.
     pub async fn update(
         conn: &mut AsyncPgConnection,
         client_id: i32,
@@ -205,6 +248,9 @@ impl Webhook {
 
     /// The row is locked by the caller's transaction.
     async fn set(conn: &mut AsyncPgConnection, id: Uuid, changes: &Changes) -> QueryResult<Self> {
+        if changes.ordered == Some(false) {
+            parking::call_all(conn, id).await?;
+        }
         let touched = webhooks::updated_at.eq(diesel::dsl::now);
         let row = webhooks::table.find(id);
         if changes.is_active != Some(true) {
@@ -214,7 +260,7 @@ impl Webhook {
                 .get_result(conn)
                 .await;
         }
-        let webhook = diesel::update(row)
+        diesel::update(row)
             .set((
                 changes,
                 touched,
@@ -222,20 +268,10 @@ impl Webhook {
                 webhooks::failure_count.eq(0),
                 webhooks::last_error.eq(None::<String>),
             ))
-            .returning(Self::as_returning())
-            .get_result(conn)
-            .await?;
-        diesel::update(events::table)
-            .filter(events::webhook_id.eq(id))
-            .filter(events::status.eq("pending"))
-            .filter(events::next_retry_at.is_null())
-            .set((
-                events::next_retry_at.eq(diesel::dsl::now),
-                events::parked.eq(None::<String>),
-            ))
             .execute(conn)
             .await?;
-        Ok(webhook)
+        health::forget(conn, id).await?;
+        row.select(Self::as_select()).first(conn).await
     }
 
     /// Signs with `secret` from now on, and with the secret before it too for `overlap_seconds`.
@@ -260,7 +296,8 @@ impl Webhook {
         Ok(rotated == 1)
     }
 
-    /// Deletes the webhook; its pending events become dead letters. `false` when there is none.
+    /// Deletes the webhook; its pending events become dead letters, the rest of very many soon
+    /// afterwards. `false` when there is none.
     pub async fn delete(
         conn: &mut AsyncPgConnection,
         client_id: i32,
@@ -279,9 +316,11 @@ impl Webhook {
             if deleted == 0 {
                 return Ok(false);
             }
-            // Nothing is parked for it from here on, so what is left out (locked, or not committed yet)
-            // comes due, and the poller buries it.
-            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED).await?;
+            // What is left out, because it is locked, not committed yet, or too much to hold up the webhook's
+            // recorders for, comes due, or is parked: the poller buries it.
+            parking::look_now(conn, id).await?;
+            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED, BURIED_AT_ONCE)
+                .await?;
             Ok(true)
         })
         .await
@@ -297,12 +336,35 @@ pub(crate) struct Listener {
     pub(crate) webhook_id: Uuid,
     #[diesel(sql_type = Array<Text>)]
     event_types: Vec<String>,
+    #[diesel(sql_type = Bool)]
+    pub(crate) ordered: bool,
 }
 
 impl Listener {
     pub(crate) fn hears(&self, event: EventType) -> bool {
-        self.event_types.iter().any(|filter| covers(filter, event))
+        any_covers(&self.event_types, event)
     }
+}
+
+pub(crate) fn any_covers(filters: &[String], event: EventType) -> bool {
+    filters.iter().any(|filter| covers(filter, event))
+}
+
+/// The client's active webhooks but one, with their filters.
+pub(crate) async fn others(
+    conn: &mut AsyncPgConnection,
+    client_id: i32,
+    but: Uuid,
+) -> QueryResult<Vec<(Uuid, Vec<String>)>> {
+    webhooks::table
+        .filter(webhooks::client_id.eq(client_id))
+        .filter(webhooks::id.ne(but))
+        .filter(webhooks::is_active)
+        .filter(webhooks::deleted_at.is_null())
+        .order((webhooks::created_at, webhooks::id))
+        .select((webhooks::id, webhooks::event_types))
+        .load(conn)
+        .await
 }
 
 /// Who is to be told of what happens on these connections. Never crosses clients, also when two of
@@ -312,7 +374,7 @@ pub(crate) async fn listening(
     connections: &[Uuid],
 ) -> QueryResult<Vec<Listener>> {
     Statement::new(
-        "SELECT c.id AS connection_id, w.id AS webhook_id, w.event_types
+        "SELECT c.id AS connection_id, w.id AS webhook_id, w.event_types, w.ordered
          FROM whatsapp_connections c
          JOIN whatsapp_webhooks w ON w.client_id = c.client_id AND w.phone_key = c.phone_key
          WHERE c.id = ANY(?) AND w.is_active AND w.deleted_at IS NULL

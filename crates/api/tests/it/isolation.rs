@@ -30,6 +30,7 @@ fn calls(ids: Ids) -> Vec<(Method, &'static str, Option<Value>)> {
         ),
         (Method::DELETE, "/api/webhooks/{id}", None),
         (Method::GET, "/api/webhooks/{id}/events", None),
+        (Method::POST, "/api/webhooks/{id}/test", None),
         (Method::GET, "/api/webhooks/{id}/secret", None),
         (Method::POST, "/api/webhooks/{id}/secret/rotate", None),
         (Method::GET, "/api/webhooks/events/{event_id}", None),

@@ -5,11 +5,14 @@
 mod admin;
 mod auth;
 mod bad_input;
+mod dispatcher;
 mod events;
 mod gateway;
 mod isolation;
+mod options;
 mod outages;
 mod process;
+mod samples;
 mod sessions;
 mod webhooks;
 mod world;

@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use domain::claim::{Release, claim, claim_due, release, set_aside};
+use domain::claim::{Release, claim, claim_due, release};
 use domain::event::{Event, Requeue};
+use domain::parking::{release_parked, set_aside};
 use domain::record::{Outcome, record};
 use domain::schema::{whatsapp_dead_letters as dead_letters, whatsapp_webhook_events as events};
 use domain::webhook::{Changes, Webhook};
@@ -113,8 +114,10 @@ async fn a_released_claim_is_due_again_and_a_lost_one_is_not_released() {
 
     let give_back = |token| Release {
         event_id: claimed.id,
+        webhook_id: claimed.webhook_id,
         token,
         delay_seconds: 0.0,
+        park: None,
     };
     let stale = release(&mut conn, &[give_back(Uuid::new_v4())])
         .await
@@ -171,7 +174,7 @@ async fn events_of_an_inactive_webhook_are_held_and_flow_when_it_is_active_again
         (event.status.as_str(), event.next_retry_at),
         ("pending", None)
     );
-    assert_eq!(event.parked.as_deref(), Some("the webhook is not active"));
+    assert_eq!(event.parked.as_deref(), Some("inactive"));
     assert!(
         claim(&mut conn, &[id], Uuid::new_v4(), 60.0)
             .await
@@ -182,6 +185,7 @@ async fn events_of_an_inactive_webhook_are_held_and_flow_when_it_is_active_again
     Webhook::update(&mut conn, world.client.id, world.webhook.id, &set(true))
         .await
         .unwrap();
+    assert_eq!(release_parked(&mut conn, 10).await.unwrap(), 1);
     let flowing = claim_due(&mut conn, 10, Uuid::new_v4(), 60.0)
         .await
         .unwrap();
@@ -290,7 +294,7 @@ async fn a_requeued_event_starts_again_and_its_running_attempt_is_superseded() {
         .await
         .unwrap();
     let late = world::record(&claimed, second, Outcome::Delivered);
-    assert_eq!(record(&mut conn, &[late]).await.unwrap(), 1);
+    assert_eq!(record(&mut conn, &[late]).await.unwrap().superseded, 1);
     assert_eq!(world.event(claimed.id).await.status, "pending");
 }
 

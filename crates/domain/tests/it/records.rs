@@ -2,7 +2,7 @@ use diesel::prelude::*;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use domain::attempt::Attempt;
 use domain::claim::claim;
-use domain::record::{Outcome, Record, record};
+use domain::record::{Outcome, Record, Recorded, record};
 use domain::schema::whatsapp_dead_letters as dead_letters;
 use domain::webhook::Webhook;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ async fn a_delivery_is_recorded_on_the_event_in_the_ledger_and_on_the_webhook() 
     let delivered = world::record(&claimed, token, Outcome::Delivered);
     assert_eq!(
         record(&mut world.conn().await, &[delivered]).await.unwrap(),
-        0
+        Recorded::default()
     );
 
     let event = world.event(claimed.id).await;
@@ -115,7 +115,7 @@ async fn an_outcome_under_a_lost_claim_is_on_record_and_changes_nothing() {
     .unwrap();
 
     let late = world::record(&claimed, paused, Outcome::RetryIn(5.0));
-    assert_eq!(record(&mut conn, &[late]).await.unwrap(), 1);
+    assert_eq!(record(&mut conn, &[late]).await.unwrap().superseded, 1);
 
     assert_eq!(world.event(claimed.id).await.status, "delivered");
     let superseded: Vec<bool> = attempts(&world, claimed.id)
@@ -141,6 +141,10 @@ async fn five_failures_in_a_row_make_a_webhook_failed_and_one_success_active_aga
     assert_eq!(webhook(&world).await.status, "active");
 
     let claimed = world.claimed("E", token).await;
+    let (good, bad) = (
+        world.claimed("F", token).await,
+        world.claimed("G", token).await,
+    );
     record(&mut conn, &[world::record(&claimed, token, dead(false))])
         .await
         .unwrap();
@@ -152,10 +156,6 @@ async fn five_failures_in_a_row_make_a_webhook_failed_and_one_success_active_aga
     assert_eq!(failed.last_error.as_deref(), Some("answered 500"));
     assert!(failed.is_active);
 
-    let (good, bad) = (
-        world.claimed("F", token).await,
-        world.claimed("G", token).await,
-    );
     let batch = [
         world::record(&good, token, Outcome::Delivered),
         world::record(&bad, token, Outcome::RetryIn(5.0)),
@@ -190,8 +190,8 @@ async fn a_batch_that_is_written_twice_is_written_once() {
     let claimed = world.claimed("A", token).await;
     let batch = [world::record(&claimed, token, Outcome::RetryIn(5.0))];
     for _ in 0..2 {
-        let superseded = record(&mut conn, &batch).await.unwrap();
-        assert_eq!(superseded, 0);
+        let recorded = record(&mut conn, &batch).await.unwrap();
+        assert_eq!(recorded, Recorded::default());
     }
     let ledger = attempts(&world, claimed.id).await;
     assert_eq!((ledger.len(), ledger[0].superseded), (1, false));

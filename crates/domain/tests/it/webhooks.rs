@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection;
-use domain::claim::set_aside;
 use domain::client::Client;
 use domain::keyring::Keyring;
+use domain::parking::set_aside;
 use domain::phone::Phone;
 use domain::webhook::{Changes, Webhook, open_secret, seal_secret};
 use secrecy::ExposeSecret;
