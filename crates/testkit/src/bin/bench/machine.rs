@@ -77,7 +77,10 @@ pub(crate) struct Usage {
 /// Processors that are idle for less than this are what bounds the work.
 const IDLE: f64 = 0.1;
 
-/// Processor time that was used meanwhile, in seconds by name; `others` are not ours.
+/// The name of those that are not ours.
+const OTHERS: &str = "others";
+
+/// Processor time that was used meanwhile, in seconds by name.
 #[derive(Debug, Clone)]
 pub(crate) struct Busy {
     seconds: f64,
@@ -125,9 +128,9 @@ impl Usage {
                 (name.clone(), used(before, *after))
             })
             .collect();
-        let ours: f64 = by.iter().map(|(_, seconds)| seconds).sum();
+        let ours: f64 = by.iter().map(|(_, seconds)| *seconds).sum();
         let others = (used(self.all, now.all) - ours).max(0.0);
-        by.push(("others".to_owned(), others));
+        by.push((OTHERS.to_owned(), others));
         by.retain(|(_, seconds)| *seconds > 0.0);
         Busy {
             seconds: now.at.duration_since(self.at).as_secs_f64(),
@@ -143,16 +146,13 @@ impl Busy {
         found.map_or(0.0, |(_, seconds)| seconds / self.seconds)
     }
 
-    /// Whether there were processors for more.
+    /// Whether there were processors for more, and how much of them others had.
     pub(crate) fn idle(&self) -> String {
-        let busy: f64 = self
-            .by
-            .iter()
-            .map(|(_, seconds)| seconds / self.seconds)
-            .sum();
-        let idle = 1.0 - busy / processors() as f64;
+        let share = |(_, seconds): &(String, f64)| seconds / self.seconds;
+        let idle = 1.0 - self.by.iter().map(share).sum::<f64>() / processors() as f64;
+        let others = self.cores(OTHERS);
         match idle < IDLE {
-            true => "bound by the processors".to_owned(),
+            true => format!("bound by the processors, of which others had {others:.2}"),
             false => format!(
                 "the processors were idle for {:.0} % of the time",
                 idle * 100.0
@@ -160,10 +160,13 @@ impl Busy {
         }
     }
 
-    /// What each of so many pieces of work took of whom, in microseconds.
+    /// What each of so many pieces of work took in all and of whom, in microseconds.
     pub(crate) fn each_of(&self, count: usize) -> String {
         let each = |seconds: f64| seconds * 1e6 / count as f64;
-        listed(&self.by, |seconds| format!("{:.1}", each(seconds)))
+        let ours = self.by.iter().filter(|(name, _)| name != OTHERS);
+        let all: f64 = ours.map(|(_, seconds)| each(*seconds)).sum();
+        let by = listed(&self.by, |seconds| format!("{:.1}", each(seconds)));
+        format!("{all:.1} ({by})")
     }
 }
 
@@ -254,6 +257,6 @@ mod tests {
         let before = usage(0, second, 0);
         let busy = before.until(&usage(2, 2 * second, 3 * second));
         assert!((busy.cores("one") - 0.5).abs() < 0.01);
-        assert_eq!(busy.each_of(1_000_000), "one 1.0, others 2.0");
+        assert_eq!(busy.each_of(1_000_000), "1.0 (one 1.0, others 2.0)");
     }
 }
