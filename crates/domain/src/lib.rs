@@ -32,6 +32,9 @@ pub mod payload;
 pub mod record;
 pub mod sample;
 
+// what must be so of all of it
+pub mod verify;
+
 // the database itself
 pub mod failure;
 pub mod migration;

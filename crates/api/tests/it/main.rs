@@ -14,5 +14,6 @@ mod outages;
 mod process;
 mod samples;
 mod sessions;
+mod verify;
 mod webhooks;
 mod world;

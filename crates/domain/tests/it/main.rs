@@ -11,5 +11,6 @@ mod order;
 mod parking;
 mod partitions;
 mod records;
+mod verify;
 mod webhooks;
 mod world;
