@@ -3,12 +3,12 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::schema::whatsapp_dead_letters as dead_letters;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// A row as clients see it.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -91,27 +91,42 @@ pub(crate) use insert_from;
 /// The reason of the dead letters of a webhook that was deleted.
 pub const WEBHOOK_DELETED: &str = "the webhook was deleted";
 
-/// Gives up the pending events of one webhook, but for those that are locked at the moment: waiting
-/// for a batch that is being recorded, while it waits for our webhook, would be a deadlock. Returns how
-/// many.
+/// The reason of those that were still to be delivered when their time was over.
+pub const RETENTION_OVER: &str = "the retention is over";
+
+/// Gives up at most `limit` parked and as many other pending events of one webhook, but for those that are
+/// locked at the moment: waiting for a batch that is being recorded, while it waits for our webhook, would
+/// be a deadlock. Returns how many.
+///
+/// Two searches, because no index holds all pending events of a webhook.
 pub(crate) async fn bury_pending(
     conn: &mut AsyncPgConnection,
     webhook_id: Uuid,
     reason: &'static str,
+    limit: i64,
 ) -> QueryResult<usize> {
     Statement::new(concat!(
-        "WITH picked AS MATERIALIZED (
+        "WITH parked AS MATERIALIZED (
              SELECT id FROM whatsapp_webhook_events
-             WHERE webhook_id = ? AND status = 'pending'
-             FOR UPDATE SKIP LOCKED),
+             WHERE webhook_id = ? AND status = 'pending' AND next_retry_at IS NULL
+             LIMIT ? FOR UPDATE SKIP LOCKED),
+         others AS MATERIALIZED (
+             SELECT id FROM whatsapp_webhook_events
+             WHERE webhook_id = ? AND status = 'pending' AND next_retry_at IS NOT NULL
+             LIMIT ? FOR UPDATE SKIP LOCKED),
+         picked AS (SELECT id FROM parked UNION ALL SELECT id FROM others),
          buried AS (
              UPDATE whatsapp_webhook_events e
              SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
-             FROM picked WHERE e.id = picked.id
-             RETURNING e.*, e.error AS reason) ",
+             WHERE ",
+        among!("picked"),
+        " RETURNING e.*, e.error AS reason) ",
         insert_from!("buried")
     ))
     .bind::<SqlUuid, _>(webhook_id)
+    .bind::<BigInt, _>(limit)
+    .bind::<SqlUuid, _>(webhook_id)
+    .bind::<BigInt, _>(limit)
     .bind::<Text, _>(reason)
     .execute(conn)
     .await

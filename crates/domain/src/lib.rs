@@ -40,5 +40,6 @@ pub mod verify;
 pub mod failure;
 pub mod migration;
 pub mod partition;
+mod retention;
 pub mod schema;
 pub mod statement;
