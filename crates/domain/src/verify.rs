@@ -66,7 +66,7 @@ impl Rule {
                  client, due at some time, or parked with a reason"
             }
             Self::Looked => {
-                "each parked event's webhook is to be looked at, or is inactive; none is deleted"
+                "each parked event's webhook is to be looked at, or is not active for now"
             }
             Self::Proven => "each delivered event has an attempt on record that succeeded",
             Self::InTurn => {
@@ -119,8 +119,8 @@ pub struct Finding {
 pub const SHOWN: usize = 10;
 /// Minutes after which a claim or a due event is one that nobody looks after.
 const OVERDUE_MINUTES: i32 = 5;
-/// Minutes back to which [`violations`] looks.
-const RECENT_MINUTES: i64 = 10;
+/// How far back [`violations`] looks, and ahead, since WhatsApp's clock is not PostgreSQL's.
+const RECENT: TimeDelta = TimeDelta::minutes(10);
 
 impl Finding {
     fn new(rule: Rule) -> Self {
@@ -195,13 +195,17 @@ pub async fn run(
 /// late, out of an offline queue, has the id of when it was sent and is not among them), and all that is
 /// pending. Made to be asked every minute or so, for a metric: `recado_violations{rule}` is to be 0.
 pub async fn violations(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Finding>> {
-    let since = ids::floor(now(conn).await? - TimeDelta::minutes(RECENT_MINUTES));
+    let now = now(conn).await?;
+    let recent = Range {
+        first: ids::floor(now - RECENT),
+        last: ids::floor(now + RECENT),
+    };
     let mut findings = Vec::new();
     for rule in Rule::ALL {
         let mut finding = Finding::new(rule);
         finding.add(match rule.way() {
             Way::AtOnce(look) => look.check(conn).await?,
-            Way::InRanges(scan) => scan.check(conn, Range::from(since)).await?,
+            Way::InRanges(scan) => scan.check(conn, recent).await?,
         });
         findings.push(finding);
     }

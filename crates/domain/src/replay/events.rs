@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Id, ROWS, Span, Step, bounds, done, look, undone};
 use crate::parking::Reason;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// Requeues a webhook's settled events, oldest first, so that chats stay in order. What is committed after
 /// it began is not among them.
@@ -185,7 +185,7 @@ pub(super) async fn requeue(
     let Some((least, greatest)) = bounds(ids) else {
         return Ok(Vec::new());
     };
-    let rows: Vec<Id> = Statement::new(
+    let rows: Vec<Id> = Statement::new(concat!(
         "WITH picked AS MATERIALIZED (
              SELECT id FROM whatsapp_webhook_events
              WHERE id = ANY(?) AND id BETWEEN ? AND ? AND status = ANY(?)
@@ -195,19 +195,18 @@ pub(super) async fn requeue(
              SET status = 'pending', attempt_count = 0, claim_token = NULL, next_retry_at = NULL, parked = ?,
                  http_status = NULL, error = NULL, response = NULL, delivered_at = NULL,
                  dead_letter_deleted_at = NULL
-             FROM picked WHERE e.id = picked.id AND e.id BETWEEN ? AND ?
-             RETURNING e.id),
+             WHERE ",
+        among!("picked"),
+        " RETURNING e.id),
          forgotten AS (
-             DELETE FROM whatsapp_dead_letters d USING requeued WHERE d.event_id = requeued.id)
-         SELECT id FROM requeued",
-    )
+             DELETE FROM whatsapp_dead_letters WHERE event_id = ANY(ARRAY(SELECT id FROM picked)))
+         SELECT id FROM requeued"
+    ))
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<SqlUuid, _>(least)
     .bind::<SqlUuid, _>(greatest)
     .bind::<Array<Text>, _>(statuses)
     .bind::<Text, _>(Reason::Backlog.as_str())
-    .bind::<SqlUuid, _>(least)
-    .bind::<SqlUuid, _>(greatest)
     .load(conn)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())

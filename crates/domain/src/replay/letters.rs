@@ -1,5 +1,7 @@
 //! Dead letters: delivered again, or deleted.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::Error::RollbackTransaction;
@@ -10,7 +12,7 @@ use uuid::Uuid;
 use super::events::requeue;
 use super::{Id, ROWS, Span, Step, bounds, done, look, undone};
 use crate::parking::Reason;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// Walks over a webhook's dead letters, oldest first.
 #[derive(Debug)]
@@ -159,12 +161,14 @@ impl Deletion {
 
 /// Those of which there is no event any more.
 async fn insert_anew(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<usize> {
+    let gone = gone(conn, ids).await?;
+    if gone.is_empty() {
+        return Ok(0);
+    }
     let rows: Vec<Id> = Statement::new(
         r#"WITH letters AS MATERIALIZED (
                SELECT d.*, w.ordered FROM whatsapp_dead_letters d JOIN whatsapp_webhooks w ON w.id = d.webhook_id
-               WHERE d.event_id = ANY(?)
-                 AND NOT EXISTS (SELECT FROM whatsapp_webhook_events e WHERE e.id = d.event_id)
-               ORDER BY d.event_id FOR UPDATE OF d SKIP LOCKED),
+               WHERE d.event_id = ANY(?) ORDER BY d.event_id FOR UPDATE OF d SKIP LOCKED),
            inserted AS (
                INSERT INTO whatsapp_webhook_events (id, client_id, webhook_id, connection_id, source_id,
                    event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp",
@@ -176,14 +180,32 @@ async fn insert_anew(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<
                ON CONFLICT DO NOTHING
                RETURNING id),
            forgotten AS (
-               DELETE FROM whatsapp_dead_letters d USING inserted WHERE d.event_id = inserted.id)
+               DELETE FROM whatsapp_dead_letters WHERE event_id = ANY(ARRAY(SELECT id FROM inserted)))
            SELECT id FROM inserted"#,
     )
-    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<SqlUuid>, _>(gone)
     .bind::<Text, _>(Reason::Backlog.as_str())
     .load(conn)
     .await?;
     Ok(rows.len())
+}
+
+/// Of which of these there is no event.
+async fn gone(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<Vec<Uuid>> {
+    let Some((least, greatest)) = bounds(ids) else {
+        return Ok(Vec::new());
+    };
+    let there: Vec<Id> = Statement::new(
+        "SELECT id FROM whatsapp_webhook_events WHERE id = ANY(?) AND id BETWEEN ? AND ?",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<SqlUuid, _>(least)
+    .bind::<SqlUuid, _>(greatest)
+    .load(conn)
+    .await?;
+    let there: HashSet<Uuid> = there.into_iter().map(|row| row.id).collect();
+    let gone = ids.iter().filter(|id| !there.contains(id));
+    Ok(gone.copied().collect())
 }
 
 /// The events are locked first, as whoever requeues one locks it before its dead letter.
@@ -192,31 +214,27 @@ async fn delete(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<usize
         return Ok(0);
     };
     conn.transaction(async |conn| {
-        let noted: Vec<Id> = Statement::new(
+        let noted: Vec<Id> = Statement::new(concat!(
             "WITH picked AS MATERIALIZED (
                  SELECT id FROM whatsapp_webhook_events
                  WHERE id = ANY(?) AND id BETWEEN ? AND ? AND status = 'failed'
                  ORDER BY id FOR UPDATE SKIP LOCKED)
              UPDATE whatsapp_webhook_events e SET dead_letter_deleted_at = now()
-             FROM picked WHERE e.id = picked.id AND e.id BETWEEN ? AND ?
-             RETURNING e.id",
-        )
+             WHERE ",
+            among!("picked"),
+            " RETURNING e.id"
+        ))
         .bind::<Array<SqlUuid>, _>(ids)
-        .bind::<SqlUuid, _>(least)
-        .bind::<SqlUuid, _>(greatest)
         .bind::<SqlUuid, _>(least)
         .bind::<SqlUuid, _>(greatest)
         .load(conn)
         .await?;
-        Statement::new(
-            "DELETE FROM whatsapp_dead_letters d
-             WHERE d.event_id = ANY(?) AND (d.event_id = ANY(?)
-                 OR NOT EXISTS (SELECT FROM whatsapp_webhook_events e WHERE e.id = d.event_id))",
-        )
-        .bind::<Array<SqlUuid>, _>(ids)
-        .bind::<Array<SqlUuid>, _>(noted.into_iter().map(|row| row.id).collect::<Vec<_>>())
-        .execute(conn)
-        .await
+        let mut letters = gone(conn, ids).await?;
+        letters.extend(noted.into_iter().map(|row| row.id));
+        Statement::new("DELETE FROM whatsapp_dead_letters WHERE event_id = ANY(?)")
+            .bind::<Array<SqlUuid>, _>(letters)
+            .execute(conn)
+            .await
     })
     .await
 }

@@ -13,17 +13,11 @@ use crate::statement::Statement;
 /// with it: a range of messages holds their events' ids too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
-    first: Uuid,
-    last: Uuid,
+    pub(super) first: Uuid,
+    pub(super) last: Uuid,
 }
 
 impl Range {
-    /// From there to the end.
-    pub(super) fn from(first: Uuid) -> Self {
-        let last = Uuid::max();
-        Self { first, last }
-    }
-
     /// Where the next one begins, if there is more.
     pub(super) fn next(self) -> Option<Uuid> {
         self.last.as_u128().checked_add(1).map(Uuid::from_u128)

@@ -187,7 +187,10 @@ async fn a_pending_event_that_waits_for_nothing_is_told() {
 
 #[tokio::test]
 async fn a_parked_event_at_which_nobody_will_look_is_told() {
-    for change in ["look_at = NULL", "deleted_at = now(), is_active = false"] {
+    for change in [
+        "look_at = NULL",
+        "look_at = NULL, is_active = false, deleted_at = now()",
+    ] {
         let (world, lives, _) = recent().await;
         let unseen = format!("UPDATE whatsapp_webhooks SET {change}");
         assert_tells(&world, unseen, Rule::Looked, lives.parked).await;
