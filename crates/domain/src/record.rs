@@ -117,13 +117,7 @@ pub async fn record(conn: &mut AsyncPgConnection, batch: &[Record]) -> QueryResu
             })
             .collect();
         let mut due = parking::call_next(conn, &chats).await?;
-        let probes: Vec<Uuid> = new
-            .clone()
-            .filter(|record| record.outcome.parked().is_some())
-            .map(|record| record.event_id)
-            .collect();
         due.extend(health::write(conn, new).await?);
-        parking::unpark_deleted(conn, &probes).await?;
         Ok(Recorded {
             superseded: written.values().filter(|row| row.superseded).count(),
             due,

@@ -66,7 +66,7 @@ impl Rule {
                  client, due at some time, or parked with a reason"
             }
             Self::Looked => {
-                "each parked event's webhook is to be looked at, or is inactive; none is deleted"
+                "each parked event's webhook is to be looked at, or is not active for now"
             }
             Self::Proven => "each delivered event has an attempt on record that succeeded",
             Self::InTurn => {

@@ -8,8 +8,8 @@ use super::{OVERDUE_MINUTES, Seen};
 use crate::statement::Statement;
 
 /// The parked events of webhooks that nobody is going to look at: what is parked and the look are
-/// committed together. An inactive webhook is looked at when it is set active; of a deleted one nothing
-/// stays parked. Goes from one webhook with parked events to the next, however many there are of them.
+/// committed together. An inactive webhook is looked at when it is set active; a deleted one until all is
+/// buried. Goes from one webhook with parked events to the next, however many there are of them.
 const LOOKED: &str = "WITH RECURSIVE parked AS (
          (SELECT webhook_id FROM whatsapp_webhook_events
           WHERE status = 'pending' AND next_retry_at IS NULL ORDER BY webhook_id LIMIT 1)
@@ -22,7 +22,7 @@ const LOOKED: &str = "WITH RECURSIVE parked AS (
          SELECT e.id FROM parked
          LEFT JOIN whatsapp_webhooks w ON w.id = parked.webhook_id
          JOIN whatsapp_webhook_events e ON e.webhook_id = parked.webhook_id
-         WHERE (w.id IS NULL OR w.deleted_at IS NOT NULL OR (w.is_active AND w.look_at IS NULL))
+         WHERE (w.id IS NULL OR ((w.is_active OR w.deleted_at IS NOT NULL) AND w.look_at IS NULL))
            AND e.status = 'pending' AND e.next_retry_at IS NULL)
      SELECT (SELECT count(webhook_id) FROM parked) AS checked, count(*) AS violations,
          (array_agg(id ORDER BY id))[1:10] AS ids, NULL::float8 AS oldest_seconds
