@@ -15,7 +15,7 @@ use uuid::Uuid;
 use self::body::WebhookBody;
 use crate::address::{self, WebhookUrl};
 use crate::auth::Caller;
-use crate::cursor::WebhookCursor;
+use crate::cursor::{TimeCursor, WebhookCursor};
 use crate::error::{ApiError, Kind};
 use crate::extract::{Body, Id, Query, parsed, parsed_option};
 use crate::options::{CustomHeaders, IpRanges, given, with_options};
@@ -131,7 +131,7 @@ pub(crate) async fn list(
     Ok(Json(Many {
         status: "success",
         count: webhooks.len(),
-        next_cursor: last.filter(|_| goes_on).map(WebhookCursor),
+        next_cursor: last.filter(|_| goes_on).map(TimeCursor),
         webhooks,
     }))
 }
@@ -192,6 +192,19 @@ pub(super) async fn find(state: &State, client_id: i32, id: Uuid) -> Result<Webh
     let mut conn = state.connection().await?;
     let found = Webhook::find(&mut conn, client_id, id).await?;
     found.ok_or_else(|| ApiError::not_found(NO_WEBHOOK))
+}
+
+/// The same, if something can be sent to it.
+pub(super) async fn find_active(
+    state: &State,
+    client_id: i32,
+    id: Uuid,
+) -> Result<Webhook, ApiError> {
+    let webhook = find(state, client_id, id).await?;
+    match webhook.is_active {
+        true => Ok(webhook),
+        false => Err(not_active()),
+    }
 }
 
 async fn updated(

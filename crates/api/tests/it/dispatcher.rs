@@ -77,6 +77,11 @@ pub(crate) async fn record(api: &Api, held: &Held, outcome: Outcome) {
         .unwrap();
 }
 
+/// Claims an event and delivers it.
+pub(crate) async fn deliver(api: &Api, event: Uuid) {
+    record(api, &claim(api, event).await, Outcome::Delivered).await;
+}
+
 /// Claims an event and records an attempt that failed for good.
 pub(crate) async fn fail(api: &Api, event: Uuid) {
     record(api, &claim(api, event).await, dead()).await;

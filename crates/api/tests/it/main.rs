@@ -5,6 +5,7 @@
 mod admin;
 mod auth;
 mod bad_input;
+mod dead_letters;
 mod dispatcher;
 mod events;
 mod gateway;
@@ -12,6 +13,7 @@ mod isolation;
 mod options;
 mod outages;
 mod process;
+mod replays;
 mod samples;
 mod sessions;
 mod verify;

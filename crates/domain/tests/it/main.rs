@@ -11,6 +11,7 @@ mod order;
 mod parking;
 mod partitions;
 mod records;
+mod replays;
 mod verify;
 mod webhooks;
 mod world;

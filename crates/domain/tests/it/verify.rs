@@ -8,6 +8,7 @@ use domain::ids;
 use domain::message::NewMessage;
 use domain::parking::{Reason, park_followers, release_parked, set_aside};
 use domain::record::{Outcome, record};
+use domain::replay::{Deletion, Events, Letters, Span};
 use domain::verify::{self, Finding, Rule};
 use domain::webhook::{Changes, Webhook};
 use uuid::Uuid;
@@ -320,10 +321,9 @@ async fn a_large_table_is_looked_through_to_its_end() {
 /// Messages come, are claimed, fail, are parked, released and delivered, and chats go in order.
 async fn traffic(world: &World, round: usize) {
     let mut conn = world.conn().await;
-    let chats = ["one@s.whatsapp.net", "two@s.whatsapp.net"];
     let batch: Vec<NewMessage> = (0..6)
         .map(|n| NewMessage {
-            chat: chats[n % 2].to_owned(),
+            chat: format!("{n}@s.whatsapp.net"),
             ..world.message(&format!("{round}-{n}"))
         })
         .collect();
@@ -333,12 +333,12 @@ async fn traffic(world: &World, round: usize) {
         claim_due(&mut conn, 10, token, 60.0).await.unwrap(),
         claim_probes(&mut conn, 10, token, 60.0).await.unwrap(),
     ] {
-        let (tried, given_back) = claimed.split_at(claimed.len() / 2);
+        let (tried, given_back) = claimed.split_at(claimed.len() - claimed.len() / 3);
         let batch: Vec<_> = tried
             .iter()
             .enumerate()
             .map(|(n, claimed)| {
-                let outcome = match (n + round) % 3 {
+                let outcome = match (n + round) % 5 {
                     0 if claimed.probe => Outcome::ProbeFailed { wait: 0.0 },
                     0 => Outcome::RetryIn(0.0),
                     1 => Outcome::Dead {
@@ -366,6 +366,19 @@ async fn traffic(world: &World, round: usize) {
             .collect();
         release(&mut conn, &releases).await.unwrap();
     }
+    let (client, webhook) = (world.client.id, world.webhook.id);
+    let mut again = Events::begin(&mut conn, client, webhook, &["failed"], Span::default())
+        .await
+        .unwrap();
+    let mut letters = Letters::begin(&mut conn, client, webhook, Span::default())
+        .await
+        .unwrap();
+    let mut deletion = Deletion::begin(&mut conn, client, webhook).await.unwrap();
+    match round % 3 {
+        0 => again.step(&mut conn).await.unwrap(),
+        1 => letters.step(&mut conn).await.unwrap(),
+        _ => deletion.step(&mut conn).await.unwrap(),
+    };
     set_aside(&mut conn, 10).await.unwrap();
     park_followers(&mut conn, 10).await.unwrap();
     release_parked(&mut conn, 10).await.unwrap();
@@ -413,4 +426,8 @@ async fn the_promise_holds_in_every_snapshot_while_events_are_on_their_way() {
         () = verifier => {}
     }
     assert_kept(&mut world.conn().await).await;
+    // It was not asked of nothing.
+    let found = verified(&mut world.conn().await).await;
+    assert_eq!(found[&Rule::FanOut].checked, 540);
+    assert!(found[&Rule::Proven].checked > 20, "{found:?}");
 }
