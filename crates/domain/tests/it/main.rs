@@ -6,6 +6,7 @@ mod claims;
 mod connections;
 mod cost;
 mod inbox;
+mod ledger;
 mod migrations;
 mod order;
 mod parking;

@@ -384,7 +384,7 @@ async fn dispatcher(
 async fn several_dispatchers_deliver_each_chat_in_the_order_of_its_commits() {
     let world = ordered_world().await;
     let names: Vec<(String, String)> = (0..90)
-        .map(|n| (format!("chat {}", n % 3), format!("{:03}", n)))
+        .map(|n| (format!("chat {}", n % 3), format!("{n:03}")))
         .collect();
     let names: Vec<(&str, &str)> = names
         .iter()

@@ -448,8 +448,8 @@ impl Storm {
             ),
             1..=4 => {
                 let changes = Changes {
-                    ordered: Some(chance % 2 == 0),
-                    ..active(chance % 3 == 0)
+                    ordered: Some(chance.is_multiple_of(2)),
+                    ..active(chance.is_multiple_of(3))
                 };
                 Webhook::update(conn, self.client, registered.id, &changes)
                     .await
