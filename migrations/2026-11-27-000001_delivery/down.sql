@@ -1,3 +1,7 @@
+ALTER TABLE whatsapp_delivery_attempts DROP CONSTRAINT whatsapp_delivery_attempts_pkey;
+ALTER TABLE whatsapp_delivery_attempts ADD PRIMARY KEY (id);
+CREATE INDEX whatsapp_delivery_attempts_event ON whatsapp_delivery_attempts (event_id);
+CREATE INDEX whatsapp_webhook_events_source ON whatsapp_webhook_events (source_id);
 ALTER TABLE whatsapp_dead_letters
     ADD CONSTRAINT whatsapp_dead_letters_webhook_id_fkey FOREIGN KEY (webhook_id) REFERENCES whatsapp_webhooks;
 DROP INDEX whatsapp_delivery_attempts_webhook;

@@ -1,26 +1,29 @@
-//! One attempt: the body, its signature, the request, and as much of the answer as is kept.
+//! One request: the body, its signature, and as much of the answer as is kept.
 //!
 //! A failed delivery is a value here. What it means for the event is [`crate::policy`]'s to say.
 
 mod answer;
 mod client;
+mod connect;
 mod failure;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::claim::Claimed;
-use domain::keyring::Keyring;
+use domain::ids;
 use domain::payload::rfc3339;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, Request, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http_body_util::Full;
 use tokio::time::{Instant as Deadline, timeout_at};
+use uuid::Uuid;
 
-use crate::config::SendingConfig;
-use crate::guard::Guard;
+use crate::endpoint::Endpoint;
 use crate::policy;
-use crate::sign::{Key, SecretError, Secrets, signature};
+use crate::sign::signature;
+pub(crate) use client::{Client, Clients};
 pub(crate) use failure::{Class, Failure};
 
 const EVENT_ID: HeaderName = HeaderName::from_static("x-webhook-event-id");
@@ -29,12 +32,25 @@ const ATTEMPT: HeaderName = HeaderName::from_static("x-webhook-attempt");
 const STANDARD_ID: HeaderName = HeaderName::from_static("webhook-id");
 const STANDARD_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const STANDARD_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+/// Who says that it calls, unless the webhook has a header of its own for it.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("Recado/", env!("CARGO_PKG_VERSION")));
+/// Resolving and connecting may take at most this of an attempt's time.
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 
-/// What happened when an event was sent.
+/// What goes into one request.
+pub(crate) struct Parcel<'a> {
+    /// Of the event, or of the batch.
+    pub(crate) id: Uuid,
+    pub(crate) is_batch: bool,
+    /// From 1; of a batch that of its first event.
+    pub(crate) number: i32,
+    /// At least one.
+    events: Vec<&'a Claimed>,
+}
+
+/// What happened when a request was sent.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    /// From 1.
-    pub(crate) number: i32,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) took: Duration,
     pub(crate) status: Option<StatusCode>,
@@ -46,14 +62,6 @@ pub(crate) struct Attempt {
     pub(crate) failure: Option<Failure>,
 }
 
-/// Sends events. One client serves all webhooks, so that connections are used again.
-pub(crate) struct Sender {
-    client: Client,
-    guard: Guard,
-    secrets: Secrets,
-    timeout: Duration,
-}
-
 /// What an answer held, as far as it came.
 #[derive(Default)]
 struct Answer {
@@ -62,96 +70,112 @@ struct Answer {
     retry_after: Option<Duration>,
 }
 
-impl Sender {
-    pub(crate) fn new(config: &SendingConfig, keyring: Keyring) -> anyhow::Result<Self> {
-        Ok(Self {
-            client: client::build(config)?,
-            guard: Guard {
-                addresses: config.addresses.clone(),
-                https_only: config.https_only,
-            },
-            secrets: Secrets::new(keyring),
-            timeout: config.timeout,
-        })
-    }
-
-    /// Makes one attempt. The error is no attempt: nothing was sent, and the receiver isn't to blame.
-    pub(crate) async fn attempt(&self, event: &Claimed) -> Result<Attempt, SecretError> {
-        let keys = self.keys(event)?;
-        let (started_at, start) = (Utc::now(), Instant::now());
-        let mut answer = Answer::default();
-        let sent = match self.request(event, &keys, started_at) {
-            Ok(request) => self.send(request, start + self.timeout, &mut answer).await,
-            Err(failure) => Err(failure),
+impl<'a> Parcel<'a> {
+    /// A batch where the webhook wants batches, also for one event.
+    pub(crate) fn new(endpoint: &Endpoint, events: Vec<&'a Claimed>) -> Self {
+        let first = events[0];
+        let is_batch = endpoint.terms.batch.is_some();
+        let id = match is_batch {
+            true => ids::batch(events.iter().map(|event| event.id)),
+            false => first.id,
         };
-        Ok(Attempt {
-            number: event.attempt_count.saturating_add(1),
-            started_at,
-            took: start.elapsed(),
-            status: answer.status,
-            response: answer.response,
-            retry_after: answer.retry_after,
-            failure: sent.err(),
-        })
-    }
-
-    fn keys(&self, event: &Claimed) -> Result<Vec<Arc<Key>>, SecretError> {
-        let sealed = std::iter::once(&event.secret).chain(&event.previous_secret);
-        sealed
-            .map(|sealed| self.secrets.open(event.webhook_id, sealed))
-            .collect()
-    }
-
-    fn request(
-        &self,
-        event: &Claimed,
-        keys: &[Arc<Key>],
-        at: DateTime<Utc>,
-    ) -> Result<Request, Failure> {
-        let url = self.guard.admit(&event.webhook_url)?;
-        let body = event.body().map_err(|_| Failure::payload())?;
-        let mut id = uuid::Uuid::encode_buffer();
-        let id = &*event.id.as_hyphenated().encode_lower(&mut id);
-        let seconds = at.timestamp();
-        let signed = signature(keys.iter().map(Arc::as_ref), id, seconds, &body);
-        let mut request = Request::new(Method::POST, url);
-        write_headers(
-            request.headers_mut(),
+        Self {
             id,
-            event.attempt_count.saturating_add(1),
-            at,
-            &signed,
-        );
-        *request.body_mut() = Some(body.into());
-        Ok(request)
+            is_batch,
+            number: first.attempt_count.saturating_add(1),
+            events,
+        }
     }
 
-    async fn send(
-        &self,
-        request: Request,
-        deadline: Instant,
-        answer: &mut Answer,
-    ) -> Result<(), Failure> {
-        let deadline = Deadline::from_std(deadline);
-        let head = timeout_at(deadline, self.client.execute(request)).await;
-        let mut head = head
-            .map_err(|_| Failure::no_answer(self.timeout))?
-            .map_err(|error| Failure::of_request(&error))?;
-        let status = head.status();
-        answer.status = Some(status);
-        if !status.is_success() {
-            let header = head.headers().get(RETRY_AFTER);
-            answer.retry_after = header.and_then(|value| policy::retry_after(value, Utc::now()));
+    fn body(&self) -> Result<Vec<u8>, Failure> {
+        let body = |event: &Claimed| event.body().map_err(|_| Failure::payload());
+        if !self.is_batch {
+            return body(self.events[0]);
         }
-        let mut kept = answer::Kept::default();
-        let body = timeout_at(deadline, kept.read(&mut head)).await;
-        answer.response = kept.into_text();
-        if !status.is_success() {
-            return Err(Failure::of_status(status));
+        let mut whole = br#"{"events":["#.to_vec();
+        for (index, event) in self.events.iter().enumerate() {
+            if index > 0 {
+                whole.push(b',');
+            }
+            whole.extend(body(event)?);
         }
-        body.map_err(|_| Failure::no_end(self.timeout))?
-            .map_err(|error| Failure::of_body(&error))
+        whole.extend(b"]}");
+        Ok(whole)
     }
+}
+
+/// Makes one attempt, which takes `timeout` at the most.
+pub(crate) async fn attempt(
+    endpoint: &Endpoint,
+    parcel: &Parcel<'_>,
+    timeout: Duration,
+) -> Attempt {
+    let (started_at, start) = (Utc::now(), Instant::now());
+    let mut answer = Answer::default();
+    let sent = match request(endpoint, parcel, started_at) {
+        Ok(request) => send(&endpoint.client, request, start, timeout, &mut answer).await,
+        Err(failure) => Err(failure),
+    };
+    Attempt {
+        started_at,
+        took: start.elapsed(),
+        status: answer.status,
+        response: answer.response,
+        retry_after: answer.retry_after,
+        failure: sent.err(),
+    }
+}
+
+fn request(
+    endpoint: &Endpoint,
+    parcel: &Parcel<'_>,
+    at: DateTime<Utc>,
+) -> Result<Request<Full<Bytes>>, Failure> {
+    let target = endpoint.target.clone()?;
+    let body = parcel.body()?;
+    let mut id = Uuid::encode_buffer();
+    let id = &*parcel.id.as_hyphenated().encode_lower(&mut id);
+    let signed = signature(endpoint.keys(), id, at.timestamp(), &body);
+    let mut request = Request::new(Full::new(Bytes::from(body)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = target;
+    let headers = request.headers_mut();
+    headers.reserve(9 + endpoint.headers.len());
+    headers.insert(USER_AGENT, AGENT);
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    for (name, value) in &endpoint.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    write_headers(headers, id, parcel.number, at, &signed);
+    Ok(request)
+}
+
+async fn send(
+    client: &Client,
+    request: Request<Full<Bytes>>,
+    start: Instant,
+    timeout: Duration,
+    answer: &mut Answer,
+) -> Result<(), Failure> {
+    let deadline = Deadline::from_std(start + timeout);
+    let head = timeout_at(deadline, client.request(request))
+        .await
+        .map_err(|_| Failure::no_answer(timeout))?
+        .map_err(|error| Failure::of_request(&error))?;
+    let (head, body) = head.into_parts();
+    answer.status = Some(head.status);
+    if !head.status.is_success() {
+        let header = head.headers.get(RETRY_AFTER);
+        answer.retry_after = header.and_then(|value| policy::retry_after(value, Utc::now()));
+    }
+    let mut kept = answer::Kept::default();
+    let read = timeout_at(deadline, kept.read(body)).await;
+    answer.response = kept.into_text();
+    if !head.status.is_success() {
+        return Err(Failure::of_status(head.status));
+    }
+    read.map_err(|_| Failure::no_end(timeout))?
+        .map_err(|error| Failure::of_body(&error))
 }
 
 fn write_headers(headers: &mut HeaderMap, id: &str, attempt: i32, at: DateTime<Utc>, signed: &str) {

@@ -2,34 +2,43 @@
 //! attempted, and each ends as an entry for the recorder.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use domain::claim::{Claimed, Release};
+use domain::claim::{Claimed, Park, Release};
+use domain::parking;
 use domain::record::Record;
 use futures_util::FutureExt;
+use queue::RateLimiter;
 use runtime::shutdown::Shutdown;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::{sleep_until, timeout};
 use uuid::Uuid;
 
-use crate::deliver::{Attempt, Sender};
-use crate::lanes::{Lanes, Offer};
+use crate::deliver::{self, Attempt, Parcel};
+use crate::endpoint::Endpoint;
+use crate::lanes::{Ended, Job, Lanes, Offer, PATIENCE, Refused, Want};
 use crate::meters::{Meters, Reason};
-use crate::policy;
+use crate::policy::{self, Case};
 use crate::recorder::{Entry, What};
 
 /// What must be left of a claim's time, besides the attempt's own, so that its outcome can be
 /// recorded under it.
 const MARGIN: Duration = Duration::from_secs(5);
-/// What a claim may wait for its slot.
+/// What a claim may wait for its slot; one of a webhook with batches so long for the batch as well.
 const QUEUEING: Duration = Duration::from_secs(10);
 /// An event that we can't attempt through a fault of our own is tried again after this.
 const AFTER_FAULT: Duration = Duration::from_secs(60);
 /// How often lanes that have become slow give back what they hold too much.
 const SHEDDING: Duration = Duration::from_millis(100);
+/// An attempt that takes longer gives its slot up.
+const SLOW: Duration = Duration::from_secs(1);
+/// What waits for its turn in a rate waits here for so long at the most, and else in PostgreSQL.
+const PACING: Duration = Duration::from_millis(800);
 
-/// How long a claim lasts when one attempt may take `timeout`.
+/// How long a claim lasts when one attempt may take `timeout`; PostgreSQL adds what a batch may wait.
 pub(crate) fn claim_time(timeout: Duration) -> Duration {
     timeout + QUEUEING + MARGIN
 }
@@ -42,11 +51,35 @@ pub(crate) struct Work {
     pub(crate) claimed: Instant,
     /// Its part of the budget, given back when it is recorded.
     pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) endpoint: Arc<Endpoint>,
+}
+
+impl Work {
+    fn webhook(&self) -> Uuid {
+        self.event.webhook_id
+    }
+
+    /// Alone: in a batch one that can't be taken would use up the attempts of the others.
+    fn offer(self) -> Offer<Self> {
+        Offer {
+            size: self.event.content.len() + self.event.metadata.len() + 512,
+            alone: self.event.attempt_count > 0 || self.event.probe,
+            work: self,
+        }
+    }
+
+    /// What is left of its claim.
+    fn left(&self, timeout: Duration) -> Duration {
+        let batch = self.endpoint.terms.batch.map(|batch| batch.max_wait);
+        (claim_time(timeout) + batch.unwrap_or_default()).saturating_sub(self.claimed.elapsed())
+    }
 }
 
 pub(crate) struct Flow {
     lanes: Mutex<Lanes<Work>>,
-    sender: Sender,
+    /// Wakes the one who watches over what time alone makes ready.
+    ripening: Notify,
+    limiter: RateLimiter,
     timeout: Duration,
     entries: UnboundedSender<Entry>,
     shutdown: Shutdown,
@@ -56,7 +89,7 @@ pub(crate) struct Flow {
 impl Flow {
     pub(crate) fn new(
         lanes: Lanes<Work>,
-        sender: Sender,
+        limiter: RateLimiter,
         timeout: Duration,
         entries: UnboundedSender<Entry>,
         shutdown: Shutdown,
@@ -64,7 +97,8 @@ impl Flow {
     ) -> Self {
         Self {
             lanes: Mutex::new(lanes),
-            sender,
+            ripening: Notify::new(),
+            limiter,
             timeout,
             entries,
             shutdown,
@@ -72,106 +106,250 @@ impl Flow {
         }
     }
 
-    /// Takes over what was claimed: starts it, queues it, or gives it back.
+    /// Takes over what was claimed: queues it or gives it back, and starts what can start.
     pub(crate) fn accept(self: &Arc<Self>, claimed: Vec<Work>) {
-        let mut start = Vec::new();
         let mut refused = Vec::new();
         {
             let now = Instant::now();
             let mut lanes = self.lanes();
             for work in claimed {
-                match lanes.offer(work.event.webhook_id, work, now) {
-                    Offer::Start(work) => start.push(work),
-                    Offer::Queued => {}
-                    Offer::Refused(work, delay) => refused.push((work, delay)),
+                let (webhook, terms) = (work.webhook(), work.endpoint.terms);
+                if let Err(no_room) = lanes.offer(webhook, terms, work.offer(), now) {
+                    refused.push(no_room);
                 }
             }
         }
-        for work in start {
-            self.shutdown.spawn(Arc::clone(self).occupy(work));
-        }
-        for (work, delay) in refused {
-            self.give_back(work, Reason::Full, jittered(delay));
+        self.go_on();
+        for refused in refused {
+            self.park_backlog(refused);
         }
     }
 
-    /// One slot: it attempts this event, and then whatever is next, until nothing is.
-    async fn occupy(self: Arc<Self>, first: Work) {
+    /// Starts what can start, and asks for the grants that others need.
+    fn go_on(self: &Arc<Self>) {
+        let (jobs, wants) = {
+            let now = Instant::now();
+            let mut lanes = self.lanes();
+            let jobs: Vec<_> = std::iter::from_fn(|| lanes.next(now)).collect();
+            (jobs, lanes.wants(now))
+        };
+        self.start(jobs);
+        self.ask(wants);
+        self.ripening.notify_one();
+    }
+
+    fn start(self: &Arc<Self>, jobs: Vec<Job<Work>>) {
+        for job in jobs {
+            self.shutdown.spawn(Arc::clone(self).occupy(job));
+        }
+    }
+
+    fn ask(self: &Arc<Self>, wants: Vec<Want>) {
+        for want in wants {
+            self.shutdown.spawn(Arc::clone(self).reserve(want));
+        }
+    }
+
+    /// One slot: it attempts this job, and then whatever is next, until nothing is.
+    async fn occupy(self: Arc<Self>, first: Job<Work>) {
         let mut next = Some(first);
-        while let Some(work) = next {
-            let webhook = work.event.webhook_id;
+        while let Some(job) = next {
+            let webhook = job.webhook;
             let start = Instant::now();
             self.meters.in_flight.increment(1);
-            self.process(work).await;
+            let (answered, lagged) = self.process_at_length(job).await;
             self.meters.in_flight.decrement(1);
-            let end = Instant::now();
-            next = self.lanes().finish(webhook, end - start, end);
-        }
-    }
-
-    async fn process(&self, work: Work) {
-        if self.shutdown.soft().is_cancelled() {
-            return self.give_back(work, Reason::Stopping, Duration::ZERO);
-        }
-        let left = claim_time(self.timeout).saturating_sub(work.claimed.elapsed());
-        if left < self.timeout + MARGIN {
-            return self.give_back(work, Reason::Late, Duration::ZERO);
-        }
-        if work.event.attempt_count == 0 {
-            let waited = work.claimed.elapsed().as_secs_f64();
-            self.meters
-                .commit_to_attempt
-                .record(work.event.age_seconds + waited);
-        }
-        // A panic is a bug; it must not take the slot and the event's place in the budget with it.
-        let attempt = AssertUnwindSafe(self.sender.attempt(&work.event)).catch_unwind();
-        match attempt.await {
-            Ok(Ok(attempt)) => self.conclude(work, attempt),
-            Ok(Err(error)) => {
-                let (event, webhook) = (work.event.id, work.event.webhook_id);
-                tracing::error!(%event, %webhook, "not attempted: {error}");
-                self.give_back(work, Reason::Fault, jittered(AFTER_FAULT));
+            let now = Instant::now();
+            let ended = Ended {
+                took: now - start,
+                answered,
+                lagged,
+            };
+            let (job, more, wakes, wants) = {
+                let mut lanes = self.lanes();
+                let wakes = lanes.wakes_at();
+                lanes.finish(webhook, ended, now);
+                let job = lanes.next(now);
+                let more: Vec<_> = std::iter::from_fn(|| lanes.next(now)).collect();
+                (job, more, lanes.wakes_at() != wakes, lanes.wants(now))
+            };
+            next = job;
+            self.start(more);
+            self.ask(wants);
+            if wakes {
+                self.ripening.notify_one();
             }
-            Err(_) => self.give_back(work, Reason::Fault, jittered(AFTER_FAULT)),
         }
     }
 
-    fn conclude(&self, work: Work, attempt: Attempt) {
-        self.meters.attempted(&attempt);
-        let outcome = policy::judge(&attempt, work.event.max_retries, rand::random());
-        if let Some(failure) = &attempt.failure {
-            let (event, webhook) = (work.event.id, work.event.webhook_id);
-            tracing::debug!(%event, %webhook, ?outcome, "attempt failed: {}", failure.error);
+    /// Processes a job, and lets another one start meanwhile if it takes long. Whether there was an
+    /// answer, and whether it took long.
+    async fn process_at_length(self: &Arc<Self>, job: Job<Work>) -> (bool, bool) {
+        let webhook = job.webhook;
+        let mut processing = pin!(self.process(job.work));
+        if let Ok(answered) = timeout(SLOW, &mut processing).await {
+            return (answered, false);
         }
-        let (error_class, error) = attempt
-            .failure
-            .map(|failure| (failure.class.as_str(), failure.error))
-            .unzip();
+        let lagged = self.lanes().lag(webhook, Instant::now());
+        if lagged {
+            self.go_on();
+        }
+        (processing.await, lagged)
+    }
+
+    /// Attempts what one request carries. Whether the receiver answered.
+    async fn process(&self, mut job: Vec<Work>) -> bool {
+        if self.shutdown.soft().is_cancelled() {
+            self.give_all_back(job, Reason::Stopping, Duration::ZERO);
+            return true;
+        }
+        let late = |work: &mut Work| work.left(self.timeout) < self.timeout + MARGIN;
+        let too_late: Vec<Work> = job.extract_if(.., late).collect();
+        self.give_all_back(too_late, Reason::Late, Duration::ZERO);
+        let Some(first) = job.first() else {
+            return true;
+        };
+        for work in &job {
+            if work.event.attempt_count == 0 && !work.event.probe {
+                let waited = work.claimed.elapsed().as_secs_f64();
+                self.meters
+                    .commit_to_attempt
+                    .record(work.event.age_seconds + waited);
+            }
+        }
+        let endpoint = Arc::clone(&first.endpoint);
+        let parcel = Parcel::new(&endpoint, job.iter().map(|work| &work.event).collect());
+        // A panic is a bug; it must not take the slot and the events' place in the budget with it.
+        let attempt = deliver::attempt(&endpoint, &parcel, self.timeout);
+        let attempt = AssertUnwindSafe(attempt).catch_unwind().await;
+        let batch = parcel.is_batch.then_some(parcel.id);
+        let Ok(attempt) = attempt else {
+            self.give_all_back(job, Reason::Fault, jittered(AFTER_FAULT));
+            return false;
+        };
+        self.meters.attempted(&attempt);
+        if let Some(failure) = &attempt.failure {
+            let webhook = endpoint.webhook_id;
+            tracing::debug!(%webhook, id = %parcel.id, "attempt failed: {}", failure.error);
+        }
+        let answered = attempt.status.is_some();
+        for work in job {
+            self.conclude(work, &attempt, batch);
+        }
+        answered
+    }
+
+    fn conclude(&self, work: Work, attempt: &Attempt, batch_id: Option<Uuid>) {
+        let case = Case {
+            number: work.event.attempt_count.saturating_add(1),
+            most: work.endpoint.max_retries,
+            probe: work.event.probe,
+        };
+        let outcome = policy::judge(attempt, case, rand::random());
+        let failure = attempt.failure.as_ref();
         let record = Record {
             attempt_id: Uuid::now_v7(),
             event_id: work.event.id,
             client_id: work.event.client_id,
             webhook_id: work.event.webhook_id,
             token: work.token,
-            attempt: attempt.number,
+            attempt: case.number,
+            batch_id,
+            probe: case.probe,
             started_at: attempt.started_at,
             duration_ms: i32::try_from(attempt.took.as_millis()).unwrap_or(i32::MAX),
             http_status: attempt.status.map(|status| status.as_u16().into()),
-            error_class,
-            error,
-            response: attempt.response,
+            error_class: failure.map(|failure| failure.class.as_str()),
+            error: failure.map(|failure| failure.error.clone()),
+            response: attempt.response.clone(),
             outcome,
         };
         self.enter(What::Attempt(record), work.permit);
     }
 
-    /// Gives a claim back without an attempt.
+    /// Asks when the requests of a lane may start, and parks what would wait for too long.
+    async fn reserve(self: Arc<Self>, want: Want) {
+        let Want { webhook, requests } = want;
+        let endpoint = self
+            .lanes()
+            .peek(webhook)
+            .map(|work| Arc::clone(&work.endpoint));
+        let waits = match endpoint {
+            Some(endpoint) => {
+                self.limiter
+                    .reserve(&endpoint.rates, requests, PACING)
+                    .await
+            }
+            None => Vec::new(),
+        };
+        let now = Instant::now();
+        let starts: Vec<Instant> = waits.iter().map(|wait| now + *wait).collect();
+        let denied = self.lanes().grant(webhook, requests, &starts, now);
+        self.go_on();
+        for work in denied {
+            let park = Park {
+                reason: parking::Reason::RateLimit,
+                step: i32::try_from(starts.len().max(1)).unwrap_or(i32::MAX),
+            };
+            self.park(work, park, PACING / 2);
+        }
+    }
+
+    /// Gives a claim back without an attempt, to be due again after that time.
     pub(crate) fn give_back(&self, work: Work, reason: Reason, delay: Duration) {
         self.meters.released(reason);
+        self.release(work, None, delay);
+    }
+
+    /// Gives back an event whose webhook can't be delivered to through a fault of our own.
+    pub(crate) fn give_back_faulty(
+        &self,
+        event: &Claimed,
+        token: Uuid,
+        permit: OwnedSemaphorePermit,
+    ) {
+        self.meters.released(Reason::Fault);
+        let release = Release {
+            event_id: event.id,
+            webhook_id: event.webhook_id,
+            token,
+            delay_seconds: jittered(AFTER_FAULT).as_secs_f64(),
+            park: None,
+        };
+        self.enter(What::Release(release), permit);
+    }
+
+    fn give_all_back(&self, all: Vec<Work>, reason: Reason, delay: Duration) {
+        for work in all {
+            self.give_back(work, reason, delay);
+        }
+    }
+
+    fn park_backlog(&self, refused: Refused<Work>) {
+        let park = Park {
+            reason: parking::Reason::Backlog,
+            step: i32::try_from(refused.pace).unwrap_or(i32::MAX),
+        };
+        self.park(refused.work, park, PATIENCE);
+    }
+
+    /// Gives a claim back, to wait until the webhook's parked events are released.
+    fn park(&self, work: Work, park: Park, delay: Duration) {
+        let reason = match park.reason {
+            parking::Reason::RateLimit => Reason::Limited,
+            _ => Reason::Full,
+        };
+        self.meters.released(reason);
+        self.release(work, Some(park), delay);
+    }
+
+    fn release(&self, work: Work, park: Option<Park>, delay: Duration) {
         let release = Release {
             event_id: work.event.id,
+            webhook_id: work.event.webhook_id,
             token: work.token,
             delay_seconds: delay.as_secs_f64(),
+            park,
         };
         self.enter(What::Release(release), work.permit);
     }
@@ -181,29 +359,39 @@ impl Flow {
         let _ = self.entries.send(Entry { what, permit });
     }
 
-    /// Keeps lanes that have become slow from holding more than their share, until the soft stop.
-    pub(crate) async fn shed(self: Arc<Self>) {
+    /// Starts what becomes ready by time alone, and keeps lanes that have become slow from holding more
+    /// than their share, until the soft stop.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let soft = self.shutdown.soft().clone();
         let mut times = tokio::time::interval(SHEDDING);
-        while self
-            .shutdown
-            .soft()
-            .run_until_cancelled(times.tick())
-            .await
-            .is_some()
-        {
-            let shed = self.lanes().shed(Instant::now());
-            for (work, delay) in shed {
-                self.give_back(work, Reason::Full, jittered(delay));
+        times.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let ripe = self.lanes().wakes_at();
+            let ripens = async {
+                match ripe {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = soft.cancelled() => return,
+                () = self.ripening.notified() => {}
+                () = ripens => self.go_on(),
+                _ = times.tick() => {
+                    let shed = self.lanes().shed(Instant::now());
+                    for refused in shed {
+                        self.park_backlog(refused);
+                    }
+                    self.go_on();
+                }
             }
         }
     }
 
     /// Gives back all that has not started.
     pub(crate) fn drain(&self) {
-        let waiting = self.lanes().drain();
-        for work in waiting {
-            self.give_back(work, Reason::Stopping, Duration::ZERO);
-        }
+        let waiting = self.lanes().drain(Instant::now());
+        self.give_all_back(waiting, Reason::Stopping, Duration::ZERO);
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes<Work>> {

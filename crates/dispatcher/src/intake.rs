@@ -9,14 +9,18 @@ mod ring;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
 use domain::claim::Claimed;
+use domain::destination::Destination;
 use runtime::shutdown::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use crate::endpoint::Endpoints;
 use crate::flow::{Flow, Work};
-use crate::link::Link;
+use crate::link::{Link, LinkError};
 use crate::meters::Reason;
 pub(crate) use budget::Budget;
 pub(crate) use poll::Poller;
@@ -29,6 +33,7 @@ const BATCH: usize = 500;
 pub(crate) struct Source {
     pub(crate) link: Link,
     pub(crate) flow: Arc<Flow>,
+    pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) budget: Budget,
     pub(crate) keeps_up: watch::Receiver<bool>,
     pub(crate) shutdown: Shutdown,
@@ -48,6 +53,24 @@ impl Source {
         soft.run_until_cancelled(ready).await
     }
 
+    /// Claims, and looks up what is not known yet of the webhooks.
+    async fn claim(
+        &mut self,
+        claim: impl AsyncFnOnce(&mut AsyncPgConnection) -> QueryResult<Vec<Claimed>>,
+    ) -> Result<Vec<Claimed>, LinkError> {
+        let endpoints = &self.endpoints;
+        self.link
+            .run(async |conn| {
+                let events = claim(conn).await?;
+                let unknown = endpoints.unknown(&events);
+                if !unknown.is_empty() {
+                    endpoints.learn(Destination::load(conn, &unknown).await?);
+                }
+                Ok(events)
+            })
+            .await
+    }
+
     /// Hands on what was claimed, or gives it back when the dispatcher stops.
     fn hand_on(
         &self,
@@ -56,24 +79,27 @@ impl Source {
         claimed: Instant,
         mut room: OwnedSemaphorePermit,
     ) {
-        let work: Vec<Work> = events
-            .into_iter()
-            .map_while(|event| {
-                let permit = room.split(1)?;
-                Some(Work {
+        let flow = &self.flow;
+        flow.meters.claimed.increment(events.len() as f64);
+        let mut work = Vec::with_capacity(events.len());
+        for event in events {
+            let Some(permit) = room.split(1) else { break };
+            match self.endpoints.find(event.webhook_id) {
+                Some(endpoint) => work.push(Work {
                     event,
                     token,
                     claimed,
                     permit,
-                })
-            })
-            .collect();
-        self.flow.meters.claimed.increment(work.len() as f64);
+                    endpoint,
+                }),
+                None => flow.give_back_faulty(&event, token, permit),
+            }
+        }
         if !self.shutdown.soft().is_cancelled() {
-            return self.flow.accept(work);
+            return flow.accept(work);
         }
         for work in work {
-            self.flow.give_back(work, Reason::Stopping, Duration::ZERO);
+            flow.give_back(work, Reason::Stopping, Duration::ZERO);
         }
     }
 

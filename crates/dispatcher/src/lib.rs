@@ -1,10 +1,12 @@
-//! Delivers events to webhooks. In the order in which an event meets them: [`intake`] claims it,
-//! [`lanes`] keep slow receivers apart, [`deliver`] sends it ([`sign`]ed, past the [`guard`]),
-//! [`policy`] says what that means, the [`recorder`] writes it down. [`flow`] carries it along.
+//! Delivers events to webhooks. In the order in which an event meets them: [`intake`] claims it, its
+//! [`endpoint`] says how it is to be delivered, [`lanes`] keep slow receivers apart, [`deliver`] sends it
+//! ([`sign`]ed, past the [`guard`]), [`policy`] says what that means, the [`recorder`] writes it down.
+//! [`flow`] carries it along.
 
 pub mod config;
 
 mod deliver;
+mod endpoint;
 mod flow;
 mod guard;
 mod intake;
@@ -22,9 +24,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use domain::keyring::Keyring;
 use domain::migration;
 use metrics_exporter_prometheus::PrometheusHandle;
-use queue::Listener;
+use queue::{Doorbell, Listener, RateLimiter};
 use runtime::config::DatabaseConfig;
 use runtime::ops::{self, Readiness};
 use runtime::shutdown::Shutdown;
@@ -32,9 +35,11 @@ use runtime::{postgres, redis};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use config::Config;
-use deliver::Sender;
+use config::{Config, SendingConfig};
+use deliver::{CONNECT, Clients};
+use endpoint::{Endpoints, Opener};
 use flow::Flow;
+use guard::Guard;
 use intake::{Budget, Poller, Ring, Source};
 use lanes::Lanes;
 use link::Link;
@@ -67,18 +72,26 @@ pub async fn start(
     tracing::info!(%ops, concurrency = config.concurrency, "dispatcher");
 
     let meters = Arc::new(Meters::new());
-    let budget = Budget::new((config.concurrency * IN_HAND_PER_SLOT).max(FEWEST_IN_HAND));
-    let sender = Sender::new(&config.sending, config.keyring)?;
+    let in_hand = (config.concurrency * IN_HAND_PER_SLOT).max(FEWEST_IN_HAND);
+    // What hangs at its receiver takes nothing from the others.
+    let budget = Budget::new(in_hand + lanes::most_laggards(config.concurrency));
+    let endpoints = Arc::new(Endpoints::new(opener(
+        &config.sending,
+        config.concurrency,
+        config.keyring,
+    )?));
+    let commands = redis::pool(&config.redis)?;
     let listener = Listener::new(redis::client(&config.redis)?);
     let (entries, received) = mpsc::unbounded_channel();
     let recorder = Recorder::new(
         Link::new(config.database.clone()),
+        Doorbell::new(commands.clone()),
         received,
         Arc::clone(&meters),
     );
     let flow = Arc::new(Flow::new(
-        Lanes::new(config.concurrency, budget.size()),
-        sender,
+        Lanes::new(config.concurrency, in_hand),
+        RateLimiter::new(commands),
         config.sending.timeout,
         entries,
         shutdown.clone(),
@@ -87,6 +100,7 @@ pub async fn start(
     let source = || Source {
         link: Link::new(config.database.clone()),
         flow: Arc::clone(&flow),
+        endpoints: Arc::clone(&endpoints),
         budget: budget.clone(),
         keeps_up: recorder.keeps_up(),
         shutdown: shutdown.clone(),
@@ -109,6 +123,19 @@ pub async fn start(
     stages.spawn(tracker.track_future(engine.run()));
     stages.spawn(tracker.track_future(until_hard_stop(recorder, shutdown.clone())));
     Ok(Dispatcher { ops, stages })
+}
+
+fn opener(sending: &SendingConfig, concurrency: usize, keyring: Keyring) -> anyhow::Result<Opener> {
+    let guard = Guard {
+        addresses: sending.addresses.clone(),
+        https_only: sending.https_only,
+    };
+    let connect = CONNECT.min(sending.timeout);
+    Ok(Opener {
+        clients: Clients::new(guard.clone(), connect, concurrency)?,
+        keyring,
+        guard,
+    })
 }
 
 impl Dispatcher {
@@ -140,7 +167,7 @@ impl Engine {
         let mut stages = JoinSet::new();
         stages.spawn(self.ring.run());
         stages.spawn(self.poller.run());
-        stages.spawn(Arc::clone(&self.flow).shed());
+        stages.spawn(Arc::clone(&self.flow).watch());
         stages.spawn(self.maintenance.run());
         while let Some(ended) = stages.join_next().await {
             ended.expect("stages don't panic");

@@ -12,6 +12,8 @@ use crate::deliver::{Attempt, Class};
 pub(crate) enum Reason {
     /// The webhook's lane had no room.
     Full,
+    /// The webhook's rate, or its client's, is used up.
+    Limited,
     /// Too little of the claim's time was left.
     Late,
     /// The dispatcher stops.
@@ -31,8 +33,10 @@ pub(crate) struct Meters {
     pub(crate) polled: Counter,
     pub(crate) oldest_due: Gauge,
     pub(crate) set_aside: Counter,
+    pub(crate) resumed: Counter,
+    pub(crate) probed: Counter,
     pub(crate) malformed_rings: Counter,
-    released: [Counter; 4],
+    released: [Counter; 5],
     pub(crate) batch: Histogram,
     pub(crate) superseded: Counter,
     pub(crate) unrecordable: Counter,
@@ -58,8 +62,10 @@ impl Meters {
             polled: claims("poll"),
             oldest_due: gauge!("recado_dispatcher_oldest_due_seconds"),
             set_aside: counter!("recado_dispatcher_set_aside_total"),
+            resumed: counter!("recado_dispatcher_resumed_total"),
+            probed: claims("probe"),
             malformed_rings: counter!("recado_dispatcher_malformed_rings_total"),
-            released: ["full", "late", "stopping", "fault"].map(released),
+            released: ["full", "limited", "late", "stopping", "fault"].map(released),
             batch: histogram!("recado_dispatcher_record_batch"),
             superseded: counter!("recado_dispatcher_superseded_total"),
             unrecordable: counter!("recado_dispatcher_unrecordable_total"),
@@ -82,17 +88,17 @@ impl Meters {
 fn describe() {
     describe_counter!(
         "recado_dispatcher_attempts_total",
-        "Attempts that ended: delivered, or the class of their failure."
+        "Requests that ended: delivered, or the class of their failure."
     );
     describe_histogram!(
         "recado_dispatcher_attempt_seconds",
-        "How long attempts took."
+        "How long requests took."
     );
     describe_histogram!(
         "recado_dispatcher_commit_to_attempt_seconds",
         "From an event's commit to the beginning of its first attempt."
     );
-    describe_gauge!("recado_dispatcher_in_flight", "Attempts under way.");
+    describe_gauge!("recado_dispatcher_in_flight", "Requests under way.");
     describe_gauge!(
         "recado_dispatcher_claimed",
         "Events in hand: claimed, and neither recorded nor given back."
@@ -107,7 +113,11 @@ fn describe() {
     );
     describe_counter!(
         "recado_dispatcher_set_aside_total",
-        "Due events whose webhook was deleted or not active."
+        "Due events that were parked, or given up, as their webhook or their chat is not to have them now."
+    );
+    describe_counter!(
+        "recado_dispatcher_resumed_total",
+        "Parked events that were made due."
     );
     describe_counter!(
         "recado_dispatcher_malformed_rings_total",
@@ -128,6 +138,10 @@ fn describe() {
     describe_counter!(
         "recado_dispatcher_unrecordable_total",
         "Attempts that PostgreSQL refused to record."
+    );
+    describe_gauge!(
+        "recado_violations",
+        "Of a rule that is to hold always, how often it was found not to, by the dispatcher that asks."
     );
     describe_counter!(
         "recado_dispatcher_errors_total",

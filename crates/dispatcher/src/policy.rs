@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::record::Outcome;
-use reqwest::StatusCode;
-use reqwest::header::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
 use crate::deliver::Attempt;
 
@@ -17,8 +16,19 @@ const JITTER: f64 = 0.1;
 /// A receiver may ask us to wait so long, and no longer.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// `max_attempts` is the number of attempts in all; `random` is from 0 to 1.
-pub(crate) fn judge(attempt: &Attempt, max_attempts: i32, random: f64) -> Outcome {
+/// What is to be known of the event that was attempted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case {
+    /// From 1.
+    pub(crate) number: i32,
+    /// Attempts in all.
+    pub(crate) most: i32,
+    /// Whether it found out if the receiver is back.
+    pub(crate) probe: bool,
+}
+
+/// `random` is from 0 to 1.
+pub(crate) fn judge(attempt: &Attempt, case: Case, random: f64) -> Outcome {
     let Some(failure) = &attempt.failure else {
         return Outcome::Delivered;
     };
@@ -28,28 +38,31 @@ pub(crate) fn judge(attempt: &Attempt, max_attempts: i32, random: f64) -> Outcom
             gone: true,
         };
     }
-    if attempt.number >= max_attempts {
-        let count = attempt.number;
+    let asked = attempt.retry_after.unwrap_or_default();
+    if case.probe {
+        return Outcome::ProbeFailed {
+            wait: asked.mul_f64(1.0 + JITTER * random).as_secs_f64(),
+        };
+    }
+    if case.number >= case.most {
+        let count = case.number;
         return Outcome::Dead {
             reason: format!("the last attempt of {count} failed: {}", failure.error),
             gone: false,
         };
     }
-    Outcome::RetryIn(pause(attempt.number, attempt.retry_after, random).as_secs_f64())
+    Outcome::RetryIn(pause(case.number, asked, random).as_secs_f64())
 }
 
 /// How long to wait after the `number`th attempt.
-fn pause(number: i32, retry_after: Option<Duration>, random: f64) -> Duration {
+fn pause(number: i32, asked: Duration, random: f64) -> Duration {
     let doublings = u32::try_from(number - 1).unwrap_or(0).min(31);
     let pause = FIRST_PAUSE
         .saturating_mul(1 << doublings)
         .min(LONGEST_PAUSE);
     let pause = pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
     // Never before the time that was asked for, and not all at that moment.
-    let asked = retry_after
-        .unwrap_or_default()
-        .mul_f64(1.0 + JITTER * random);
-    pause.max(asked)
+    pause.max(asked.mul_f64(1.0 + JITTER * random))
 }
 
 /// What a `Retry-After` header asks for: seconds, or the time until a date. `None` when it is neither.
@@ -75,10 +88,18 @@ mod tests {
     use super::*;
     use crate::deliver::{Class, Failure};
 
-    fn attempt(number: i32, status: Option<u16>) -> Attempt {
+    fn judged(number: i32, status: Option<u16>, probe: bool) -> Outcome {
+        let case = Case {
+            number,
+            most: 3,
+            probe,
+        };
+        judge(&attempt(status), case, 0.5)
+    }
+
+    fn attempt(status: Option<u16>) -> Attempt {
         let delivered = status.is_some_and(|code| (200..300).contains(&code));
         Attempt {
-            number,
             started_at: DateTime::UNIX_EPOCH,
             took: Duration::ZERO,
             status: status.map(|code| StatusCode::from_u16(code).unwrap()),
@@ -99,7 +120,7 @@ mod tests {
 
     #[test]
     fn pauses_double_from_five_seconds_to_six_hours() {
-        let seconds = |number| pause(number, None, 0.5).as_secs();
+        let seconds = |number| pause(number, Duration::ZERO, 0.5).as_secs();
         assert_eq!([1, 2, 3, 4].map(seconds), [5, 10, 20, 40]);
         assert_eq!(
             [13, 14, 15, i32::MAX].map(seconds),
@@ -109,17 +130,16 @@ mod tests {
 
     #[test]
     fn a_success_is_delivered_whatever_the_number() {
-        assert_eq!(judge(&attempt(99, Some(204)), 3, 0.5), Outcome::Delivered);
+        for probe in [false, true] {
+            assert_eq!(judged(99, Some(204), probe), Outcome::Delivered);
+        }
     }
 
     #[test]
     fn max_retries_is_the_number_of_attempts_in_all() {
-        assert!(matches!(
-            judge(&attempt(2, None), 3, 0.5),
-            Outcome::RetryIn(_)
-        ));
+        assert!(matches!(judged(2, None, false), Outcome::RetryIn(_)));
         for number in [3, 4] {
-            let outcome = judge(&attempt(number, None), 3, 0.5);
+            let outcome = judged(number, None, false);
             assert!(
                 matches!(outcome, Outcome::Dead { gone: false, .. }),
                 "{outcome:?}"
@@ -129,8 +149,18 @@ mod tests {
 
     #[test]
     fn gone_ends_it_at_the_first_attempt() {
-        let outcome = judge(&attempt(1, Some(410)), 3, 0.5);
-        assert!(matches!(outcome, Outcome::Dead { gone: true, .. }));
+        for probe in [false, true] {
+            let outcome = judged(1, Some(410), probe);
+            assert!(matches!(outcome, Outcome::Dead { gone: true, .. }));
+        }
+    }
+
+    #[test]
+    fn a_probe_that_fails_uses_up_no_attempt_also_not_the_last() {
+        for number in [1, 3, 99] {
+            let outcome = judged(number, Some(500), true);
+            assert_eq!(outcome, Outcome::ProbeFailed { wait: 0.0 });
+        }
     }
 
     #[test]
@@ -154,9 +184,9 @@ mod tests {
             random in 0.0_f64..=1.0,
         ) {
             let base = (5.0 * 2_f64.powi((number - 1).min(40))).min(21_600.0);
-            let asked = asked.map(Duration::from_secs);
+            let asked = Duration::from_secs(asked.unwrap_or(0));
             let pause = pause(number, asked, random).as_secs_f64();
-            let asked = asked.unwrap_or_default().as_secs_f64();
+            let asked = asked.as_secs_f64();
             prop_assert!(pause >= base * 0.899 && pause >= asked);
             prop_assert!(pause <= (base * 1.101).max(asked * 1.101));
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use domain::claim::{self, Release};
 use domain::failure::Failure;
 use domain::record::{self, Record};
+use queue::Doorbell;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
@@ -43,6 +44,7 @@ pub(crate) enum What {
 
 pub(crate) struct Recorder {
     link: Link,
+    doorbell: Doorbell,
     entries: UnboundedReceiver<Entry>,
     outage: Outage,
     /// Whether outcomes get through. While they don't, nothing is to be claimed: it might be what
@@ -55,9 +57,15 @@ pub(crate) struct Recorder {
 struct AtFault;
 
 impl Recorder {
-    pub(crate) fn new(link: Link, entries: UnboundedReceiver<Entry>, meters: Arc<Meters>) -> Self {
+    pub(crate) fn new(
+        link: Link,
+        doorbell: Doorbell,
+        entries: UnboundedReceiver<Entry>,
+        meters: Arc<Meters>,
+    ) -> Self {
         Self {
             link,
+            doorbell,
             entries,
             outage: Outage::new("recorder"),
             keeps_up: watch::Sender::new(true),
@@ -151,10 +159,12 @@ impl Recorder {
                 .run(async |conn| record::record(conn, group).await)
                 .await
             {
-                Ok(superseded) => {
+                Ok(recorded) => {
                     self.over();
                     self.meters.batch.record(group.len() as f64);
-                    self.meters.superseded.increment(superseded as u64);
+                    let superseded = recorded.superseded as u64;
+                    self.meters.superseded.increment(superseded);
+                    self.ring(recorded.due);
                     return Ok(());
                 }
                 Err(error) => {
@@ -169,6 +179,19 @@ impl Recorder {
         }
     }
 
+    /// Announces what is due now, which the poller would find too. Nobody waits for it.
+    fn ring(&self, due: Vec<uuid::Uuid>) {
+        if due.is_empty() {
+            return;
+        }
+        let doorbell = self.doorbell.clone();
+        tokio::spawn(async move {
+            if let Err(error) = doorbell.ring_events(&due).await {
+                tracing::debug!("not rung: {error}");
+            }
+        });
+    }
+
     /// A record that is refused without any text of the receiver's. Its claim is given back, which
     /// also proves that PostgreSQL takes writes.
     async fn refuse(&mut self, group: &[Record]) {
@@ -178,8 +201,10 @@ impl Recorder {
             self.meters.unrecordable.increment(1);
             let release = Release {
                 event_id: record.event_id,
+                webhook_id: record.webhook_id,
                 token: record.token,
                 delay_seconds: AFTER_REFUSAL,
+                park: None,
             };
             self.release(&[release]).await;
         }
@@ -236,7 +261,7 @@ mod tests {
     use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
     use domain::record::Outcome;
     use domain::schema::whatsapp_webhook_events as events;
-    use testkit::Database;
+    use testkit::{Database, RedisDatabase};
     use tokio::sync::mpsc;
     use uuid::Uuid;
 
@@ -271,6 +296,8 @@ mod tests {
             webhook_id: WEBHOOK,
             token: TOKEN,
             attempt: 1,
+            batch_id: None,
+            probe: false,
             started_at: Utc::now(),
             duration_ms: 1,
             http_status: Some(200),
@@ -292,7 +319,8 @@ mod tests {
         }
         drop(sender);
         let link = Link::new(database.config());
-        Recorder::new(link, entries, Arc::new(Meters::new()))
+        let doorbell = Doorbell::new(RedisDatabase::acquire().await.pool());
+        Recorder::new(link, doorbell, entries, Arc::new(Meters::new()))
             .run()
             .await;
         budget

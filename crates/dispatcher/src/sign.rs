@@ -1,23 +1,17 @@
-//! Signatures by Standard Webhooks 1.0, and the opened secrets that they are made with.
+//! Signatures by Standard Webhooks 1.0.
 
-use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use domain::keyring::{Keyring, SealError};
-use domain::webhook;
+use domain::keyring::SealError;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use thiserror::Error;
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
 const PREFIX: &str = "whsec_";
-/// Secrets that are kept open. Beyond that all are forgotten, and opened again as they are needed.
-const OPENED: usize = 10_000;
 
 /// A signing secret as the bytes that it stands for.
 pub(crate) struct Key(Zeroizing<Vec<u8>>);
@@ -25,7 +19,7 @@ pub(crate) struct Key(Zeroizing<Vec<u8>>);
 /// A webhook's secret can't be used. Its receiver is not to blame.
 #[derive(Debug, Error)]
 pub(crate) enum SecretError {
-    #[error("the signing secret can't be opened: {0}")]
+    #[error("its secret or its headers can't be opened: {0}")]
     Sealed(#[from] SealError),
     #[error("the signing secret is not whsec_ and base64")]
     Form,
@@ -68,48 +62,12 @@ pub(crate) fn signature<'a>(
     value
 }
 
-/// The secrets of webhooks, opened once each. A secret's sealed bytes are its name here: a new secret,
-/// or one sealed anew, has others.
-pub(crate) struct Secrets {
-    keyring: Keyring,
-    opened: Mutex<HashMap<Vec<u8>, Arc<Key>>>,
-}
-
-impl Secrets {
-    pub(crate) fn new(keyring: Keyring) -> Self {
-        Self {
-            keyring,
-            opened: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn open(&self, webhook: Uuid, sealed: &[u8]) -> Result<Arc<Key>, SecretError> {
-        if let Some(key) = self.opened().get(sealed) {
-            return Ok(Arc::clone(key));
-        }
-        let secret = webhook::open_secret(&self.keyring, webhook, sealed)?;
-        let key = Arc::new(Key::parse(&secret)?);
-        let mut opened = self.opened();
-        if opened.len() >= OPENED {
-            opened.clear();
-        }
-        opened.insert(sealed.to_owned(), Arc::clone(&key));
-        Ok(key)
-    }
-
-    fn opened(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, Arc<Key>>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use standardwebhooks::Webhook as Reference;
 
     use super::*;
-
-    const KEYS: &str = "k:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
     fn key(secret: &str) -> Key {
         Key::parse(&secret.into()).unwrap()
@@ -145,21 +103,6 @@ mod tests {
         for secret in ["", "whsec_", "whsec_not base64"] {
             assert!(Key::parse(&secret.into()).is_err(), "{secret:?}");
         }
-    }
-
-    #[test]
-    fn a_secret_is_opened_for_its_own_webhook_only() {
-        let keyring = Keyring::parse(KEYS).unwrap();
-        let (own, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let sealed = webhook::seal_secret(&keyring, own, &"whsec_c2VjcmV0".into());
-        let secrets = Secrets::new(keyring);
-        assert!(matches!(
-            secrets.open(other, &sealed),
-            Err(SecretError::Sealed(_))
-        ));
-        let opened = secrets.open(own, &sealed).unwrap();
-        assert_eq!(opened.0.as_slice(), b"secret");
-        assert!(Arc::ptr_eq(&opened, &secrets.open(own, &sealed).unwrap()));
     }
 
     proptest! {

@@ -118,7 +118,8 @@ macro_rules! take_picked {
     ($bounds:literal) => {
         concat!(
             "UPDATE whatsapp_webhook_events e
-             SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?), parked = NULL
+             SET claim_token = ?, parked = NULL, next_retry_at =
+                 now() + make_interval(secs => ? + coalesce(w.batch_max_wait_ms, 0) / 1000.0)
              FROM unnest(ARRAY(SELECT id FROM picked), ARRAY(SELECT due FROM picked)) AS picked (id, due),
                  whatsapp_webhooks w
              WHERE e.id = picked.id ",
@@ -132,7 +133,8 @@ macro_rules! take_picked {
 }
 
 /// Claims events that were rung: those never attempted, or due. A ring that is replayed, or late,
-/// claims nothing and bypasses no backoff.
+/// claims nothing and bypasses no backoff. A claim lasts for `deadline_seconds`, and as long as a batch of
+/// the webhook may wait.
 ///
 /// The least and the greatest id go along as such: by them PostgreSQL leaves partitions out, which it
 /// can't by an array.

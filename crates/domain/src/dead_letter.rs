@@ -1,6 +1,7 @@
 //! Events that nobody will try to deliver any more, each with the reason. They outlive the event's
 //! own retention.
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -8,6 +9,64 @@ use uuid::Uuid;
 
 use crate::schema::whatsapp_dead_letters as dead_letters;
 use crate::statement::{Statement, among};
+
+/// A row as clients see it.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = dead_letters, check_for_backend(diesel::pg::Pg))]
+pub struct DeadLetter {
+    pub event_id: Uuid,
+    pub webhook_id: Uuid,
+    pub event_type: String,
+    pub message_id: String,
+    pub from: String,
+    pub to: String,
+    pub message_type: String,
+    pub content: String,
+    pub metadata: serde_json::Value,
+    pub timestamp: DateTime<Utc>,
+    pub attempt_count: i32,
+    pub http_status: Option<i32>,
+    pub error: Option<String>,
+    pub response: Option<String>,
+    pub reason: String,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A row of `list`'s cursor: newest first, ties by id.
+pub type Cursor = (DateTime<Utc>, Uuid);
+
+impl DeadLetter {
+    /// A webhook's, newest first, at most `limit`, from behind `after`.
+    pub async fn list(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        webhook_id: Uuid,
+        limit: i64,
+        after: Option<Cursor>,
+    ) -> QueryResult<Vec<Self>> {
+        let mut query = dead_letters::table
+            .filter(dead_letters::webhook_id.eq(webhook_id))
+            .filter(dead_letters::client_id.eq(client_id))
+            .order((
+                dead_letters::created_at.desc(),
+                dead_letters::event_id.desc(),
+            ))
+            .limit(limit)
+            .select(Self::as_select())
+            .into_boxed();
+        if let Some((created_at, event_id)) = after {
+            // The first condition alone is what the index can be entered by.
+            query = query
+                .filter(dead_letters::created_at.le(created_at))
+                .filter(
+                    dead_letters::created_at
+                        .lt(created_at)
+                        .or(dead_letters::event_id.lt(event_id)),
+                );
+        }
+        query.load(conn).await
+    }
+}
 
 /// The part of a statement that turns the rows of a CTE (events, with a `reason`) into dead letters.
 macro_rules! insert_from {

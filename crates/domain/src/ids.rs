@@ -73,6 +73,15 @@ pub fn event(event_type: EventType, source: Uuid, webhook: Uuid) -> Uuid {
     )
 }
 
+/// The id of a request that carries several events: the same for the same ones in the same order. It has
+/// the first one's time.
+pub fn batch(events: impl Iterator<Item = Uuid>) -> Uuid {
+    let events: Vec<Uuid> = events.collect();
+    let parts: Vec<&[u8]> = events.iter().map(|id| id.as_bytes().as_slice()).collect();
+    let prefix = events.first().copied().unwrap_or_default();
+    derive_at(&prefix.as_bytes()[..6], "batch", &parts)
+}
+
 /// The least id of a moment: ids made before it are less, ids made from it on are not.
 pub fn floor(at: DateTime<Utc>) -> Uuid {
     let mut bytes = [0; 16];

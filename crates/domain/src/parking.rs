@@ -37,6 +37,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Self; 5] = [
+        Self::Inactive,
+        Self::CircuitOpen,
+        Self::Backlog,
+        Self::RateLimit,
+        Self::Order,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inactive => "inactive",

@@ -38,11 +38,12 @@ pub struct Maintained {
     pub deleted: usize,
 }
 
-/// The advisory lock of whoever does the upkeep ("recadoup" in ASCII).
+/// The advisory lock of who is at the upkeep ("recadoup" in ASCII), and of who has taken it over.
 const LOCK: i64 = 0x7265_6361_646f_7570;
+const TAKEN_OVER: i64 = LOCK + 1;
 
 /// Takes the upkeep over until the connection ends, and answers PostgreSQL's time, by which it is to be
-/// done; `None` when another connection has it.
+/// done; `None` when another connection has it. Doesn't keep anybody from a run of [`maintain`] by hand.
 pub async fn begin(conn: &mut AsyncPgConnection) -> QueryResult<Option<DateTime<Utc>>> {
     #[derive(QueryableByName)]
     struct Begun {
@@ -50,7 +51,7 @@ pub async fn begin(conn: &mut AsyncPgConnection) -> QueryResult<Option<DateTime<
         now: Option<DateTime<Utc>>,
     }
     Statement::new("SELECT CASE WHEN pg_try_advisory_lock(?) THEN now() END AS now")
-        .bind::<BigInt, _>(LOCK)
+        .bind::<BigInt, _>(TAKEN_OVER)
         .get_result::<Begun>(conn)
         .await
         .map(|begun| begun.now)

@@ -138,6 +138,9 @@ struct Written {
 }
 
 /// The attempts that were not on record before.
+///
+/// The events are updated in the order of their ids, without being locked before: whoever else locks
+/// several of them skips what is locked.
 async fn write_events(
     conn: &mut AsyncPgConnection,
     batch: &[Record],
@@ -155,20 +158,18 @@ async fn write_events(
         "WITH input AS MATERIALIZED (
              SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                  AS t (attempt_id, event_id, client_id, webhook_id, token, attempt, batch_id, probe, started_at,
-                       duration_ms, http_status, error_class, error, response, status, delay, parked, reason)),
-         held AS MATERIALIZED (
-             SELECT input.* FROM whatsapp_webhook_events e JOIN input ON input.event_id = e.id
-             WHERE e.claim_token = input.token AND e.id BETWEEN ? AND ?
-             ORDER BY e.id FOR UPDATE OF e),
+                       duration_ms, http_status, error_class, error, response, status, delay, parked, reason)
+             ORDER BY event_id),
          updated AS (
              UPDATE whatsapp_webhook_events e
-             SET status = held.status, claim_token = NULL, parked = held.parked,
-                 attempt_count = CASE WHEN held.parked IS NULL THEN held.attempt ELSE e.attempt_count END,
-                 next_retry_at = now() + make_interval(secs => held.delay),
-                 http_status = held.http_status, error = held.error, response = held.response,
-                 delivered_at = CASE WHEN held.status = 'delivered' THEN now() END
-             FROM held WHERE e.id = held.event_id AND e.id BETWEEN ? AND ?
-             RETURNING e.*, held.reason),
+             SET status = input.status, claim_token = NULL, parked = input.parked,
+                 attempt_count = CASE WHEN input.parked IS NULL THEN input.attempt ELSE e.attempt_count END,
+                 next_retry_at = now() + make_interval(secs => input.delay),
+                 http_status = input.http_status, error = input.error, response = input.response,
+                 delivered_at = CASE WHEN input.status = 'delivered' THEN now() END
+             FROM input
+             WHERE e.id = input.event_id AND e.claim_token = input.token AND e.id BETWEEN ? AND ?
+             RETURNING e.*, input.reason),
          attempts AS (
              INSERT INTO whatsapp_delivery_attempts (id, event_id, client_id, webhook_id, attempt, batch_id, probe,
                  started_at, duration_ms, http_status, error_class, error, response, superseded)
@@ -203,8 +204,6 @@ async fn write_events(
     .bind::<Array<Nullable<Double>>, _>(column!(r => r.outcome.delay()))
     .bind::<Array<Nullable<Text>>, _>(column!(r => r.outcome.parked()))
     .bind::<Array<Nullable<Text>>, _>(column!(r => r.outcome.reason()))
-    .bind::<SqlUuid, _>(least)
-    .bind::<SqlUuid, _>(greatest)
     .bind::<SqlUuid, _>(least)
     .bind::<SqlUuid, _>(greatest)
     .load(conn)

@@ -1,7 +1,19 @@
 //! Every name that Recado uses in Redis.
 
+use uuid::Uuid;
+
 /// List of 16-byte event ids, oldest at the left: the dispatchers pop what was just inserted.
 pub const EVENTS_DUE: &str = "recado:events:due";
 
 /// Pub/sub channel: the desired state of some connection changed; every gateway looks.
 pub const CONNECTIONS: &str = "recado:connections";
+
+/// The moment that the last request to a webhook with a rate limit was given.
+pub fn webhook_rate(webhook: Uuid) -> String {
+    format!("recado:rate:webhook:{webhook}")
+}
+
+/// The same for a client's limit over all of its webhooks.
+pub fn client_rate(client: i32) -> String {
+    format!("recado:rate:client:{client}")
+}

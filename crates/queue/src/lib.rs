@@ -4,6 +4,8 @@
 pub mod doorbell;
 pub mod keys;
 pub mod listener;
+pub mod rate;
 
 pub use doorbell::{Doorbell, RingError};
 pub use listener::{ConnectionListener, Listener, WaitError};
+pub use rate::{Rate, RateLimiter};

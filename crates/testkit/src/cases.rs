@@ -2,6 +2,7 @@
 //! their servers taken away. `recado-chaos` runs them in full size, the tests in a small one.
 
 mod dispatcher_kill;
+mod dispatcher_pause;
 mod gateway_kill;
 pub mod invariants;
 mod postgres_restart;
@@ -32,15 +33,17 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub enum Case {
     GatewayKill,
     DispatcherKill,
+    DispatcherPause,
     RedisFlush,
     RedisDown,
     PostgresRestart,
 }
 
 impl Case {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::GatewayKill,
         Self::DispatcherKill,
+        Self::DispatcherPause,
         Self::RedisFlush,
         Self::RedisDown,
         Self::PostgresRestart,
@@ -50,6 +53,7 @@ impl Case {
         match self {
             Self::GatewayKill => "gateway-kill",
             Self::DispatcherKill => "dispatcher-kill",
+            Self::DispatcherPause => "dispatcher-pause",
             Self::RedisFlush => "redis-flush",
             Self::RedisDown => "redis-down",
             Self::PostgresRestart => "postgres-restart",
@@ -59,6 +63,21 @@ impl Case {
     fn rules(self) -> Rules {
         Rules {
             outcomes_get_lost: self == Self::DispatcherKill,
+        }
+    }
+
+    fn dispatchers(self) -> usize {
+        match self {
+            Self::DispatcherKill | Self::DispatcherPause => 2,
+            Self::GatewayKill | Self::RedisFlush | Self::RedisDown | Self::PostgresRestart => 1,
+        }
+    }
+
+    /// The scale with what this case needs of it.
+    fn fitted(self, scale: &Scale) -> Scale {
+        match self {
+            Self::DispatcherPause => dispatcher_pause::fitted(scale),
+            _ => scale.clone(),
         }
     }
 }
@@ -139,9 +158,10 @@ pub async fn run(case: Case, scale: &Scale) -> anyhow::Result<Passed> {
 }
 
 async fn play(case: Case, scale: &Scale) -> anyhow::Result<(stage::Told, invariants::Observed)> {
+    let scale = &case.fitted(scale);
     let system = System::start(Settings {
         webhook_timeout: WEBHOOK_TIMEOUT,
-        dispatchers: if case == Case::DispatcherKill { 2 } else { 1 },
+        dispatchers: case.dispatchers(),
         logs: scale.logs.as_ref().map(|logs| logs.join(case.name())),
         ..Settings::default()
     })
@@ -150,6 +170,7 @@ async fn play(case: Case, scale: &Scale) -> anyhow::Result<(stage::Told, invaria
     match case {
         Case::GatewayKill => gateway_kill::inflict(&mut stage).await?,
         Case::DispatcherKill => dispatcher_kill::inflict(&mut stage).await?,
+        Case::DispatcherPause => dispatcher_pause::inflict(&mut stage).await?,
         Case::RedisFlush => redis_flush::inflict(&mut stage).await?,
         Case::RedisDown => redis_down::inflict(&mut stage).await?,
         Case::PostgresRestart => postgres_restart::inflict(&mut stage).await?,

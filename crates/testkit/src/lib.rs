@@ -19,7 +19,7 @@ pub use database::Database;
 pub use eventually::eventually;
 pub use port::free_port;
 pub use process::{Process, Program};
-pub use receiver::{Answer, Received, Receiver};
+pub use receiver::{Answer, RawReceiver, Received, Receiver, Step};
 pub use redis::RedisDatabase;
 pub use rustix::process::{Pid, Signal};
 pub use servers::{Server, Servers};

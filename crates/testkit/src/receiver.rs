@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod control;
 mod handler;
+pub mod raw;
 pub mod record;
 pub mod signature;
 
@@ -20,6 +21,7 @@ use tokio::time::sleep;
 
 use crate::eventually;
 pub use answer::{Answer, Ending};
+pub use raw::{RawReceiver, Step};
 pub use record::{Received, Record};
 
 /// A receiver in this process. It stops with this value.

@@ -1,5 +1,6 @@
 use bytes::Bytes;
-use reqwest::Response;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 
 /// So much of an answer's body is read. An answer that goes on is cut off; its status counts.
 const READ: usize = 64 * 1024;
@@ -13,13 +14,15 @@ pub(super) struct Kept(Vec<u8>);
 impl Kept {
     /// Reads the body to its end or to the limit. What came before an error, or before the caller
     /// stopped waiting, is kept.
-    pub(super) async fn read(&mut self, response: &mut Response) -> reqwest::Result<()> {
+    pub(super) async fn read(&mut self, mut body: Incoming) -> hyper::Result<()> {
         let mut read = 0;
         while read < READ
-            && let Some(chunk) = response.chunk().await?
+            && let Some(frame) = body.frame().await
         {
-            read += chunk.len();
-            self.keep(&chunk);
+            if let Ok(chunk) = frame?.into_data() {
+                read += chunk.len();
+                self.keep(&chunk);
+            }
         }
         Ok(())
     }

@@ -1,38 +1,110 @@
-use std::sync::Arc;
+//! The HTTP clients: connections that are kept and used again, made to permitted addresses only.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use reqwest::{Client, redirect};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ipnet::IpNet;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::SendingConfig;
-use crate::guard::GuardedResolver;
+use super::connect::{Guarded, InTime};
+use crate::guard::Guard;
 
-/// Who says that it calls.
-const USER_AGENT: &str = concat!("Recado/", env!("CARGO_PKG_VERSION"));
-/// Resolving and connecting may take at most this of an attempt's time.
-const CONNECT: Duration = Duration::from_secs(5);
 /// An unused connection is closed after this.
 const IDLE: Duration = Duration::from_secs(30);
-/// Unused connections that are kept for one host, which several webhooks may share.
-const IDLE_PER_HOST: usize = 64;
+/// Bytes of the head of an answer.
+const LARGEST_HEAD: usize = 64 * 1024;
+/// Headers of an answer.
+const MOST_HEADERS: usize = 100;
+/// Clients for webhooks with ranges of their own. Beyond that all are made anew.
+const KEPT: usize = 1000;
 
-/// The one client: no redirects, no proxy, no address that is forbidden.
-pub(super) fn build(config: &SendingConfig) -> anyhow::Result<Client> {
-    Client::builder()
-        .tls_backend_preconfigured(tls()?)
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .dns_resolver(Arc::new(GuardedResolver(config.addresses.clone())))
-        .https_only(config.https_only)
-        .user_agent(USER_AGENT)
-        .connect_timeout(CONNECT.min(config.timeout))
+/// Sends requests. Follows no redirects, uses no proxy.
+pub(crate) type Client = legacy::Client<InTime<HttpsConnector<Guarded>>, Full<Bytes>>;
+
+/// One client serves all webhooks, but for those that have ranges of their own: a connection that is
+/// used again has been checked for whoever made it.
+pub(crate) struct Clients {
+    guard: Guard,
+    tls: ClientConfig,
+    /// Unused connections that are kept for one host, which several webhooks may share.
+    idle_per_host: usize,
+    connect: Duration,
+    shared: Client,
+    within: Mutex<HashMap<Vec<IpNet>, Client>>,
+}
+
+impl Clients {
+    /// `connect` is the time for a connection.
+    pub(crate) fn new(
+        guard: Guard,
+        connect: Duration,
+        idle_per_host: usize,
+    ) -> anyhow::Result<Self> {
+        let tls = tls()?;
+        Ok(Self {
+            shared: client(&guard, Vec::new(), &tls, connect, idle_per_host),
+            guard,
+            tls,
+            idle_per_host,
+            connect,
+            within: Mutex::default(),
+        })
+    }
+
+    /// The client for a webhook that may be reached within these ranges only, or anywhere.
+    pub(crate) fn within(&self, mut ranges: Vec<IpNet>) -> Client {
+        if ranges.is_empty() {
+            return self.shared.clone();
+        }
+        ranges.sort_unstable();
+        let mut within = self.within.lock().unwrap_or_else(PoisonError::into_inner);
+        if within.len() >= KEPT && !within.contains_key(&ranges) {
+            within.clear();
+        }
+        let client = within.entry(ranges.clone()).or_insert_with(|| {
+            client(
+                &self.guard,
+                ranges,
+                &self.tls,
+                self.connect,
+                self.idle_per_host,
+            )
+        });
+        client.clone()
+    }
+}
+
+fn client(
+    guard: &Guard,
+    ranges: Vec<IpNet>,
+    tls: &ClientConfig,
+    connect: Duration,
+    idle_per_host: usize,
+) -> Client {
+    let guarded = Guarded(Arc::new((guard.clone(), ranges)));
+    let secured = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
+    let schemes = match guard.https_only {
+        true => secured.https_only(),
+        false => secured.https_or_http(),
+    };
+    legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .build()
-        .context("the HTTP client")
+        .pool_max_idle_per_host(idle_per_host)
+        .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(LARGEST_HEAD)
+        .http1_max_headers(MOST_HEADERS)
+        .build(InTime {
+            inner: schemes.enable_all_versions().wrap_connector(guarded),
+            limit: connect,
+        })
 }
 
 /// Trusts the certificates of the system, or Mozilla's (built in) where the system has none.
@@ -42,11 +114,11 @@ fn tls() -> anyhow::Result<ClientConfig> {
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .context("TLS")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .context("TLS")?
+            .with_root_certificates(roots)
+            .with_no_client_auth(),
+    )
 }

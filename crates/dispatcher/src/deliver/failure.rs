@@ -5,8 +5,10 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use http::StatusCode;
+use hyper_util::client::legacy;
 
+use super::connect::ConnectError;
 use crate::guard::Forbidden;
 
 /// Characters of somebody else's error text that are shown.
@@ -92,31 +94,47 @@ impl Failure {
     }
 
     /// The connection ended, or worse, while the body came.
-    pub(super) fn of_body(_: &reqwest::Error) -> Self {
-        Self::new(Class::Body, "the connection ended within the answer's body")
+    pub(super) fn of_body(error: &hyper::Error) -> Self {
+        // hyper gives what is wrong with a chunk as an I/O error.
+        let kind = cause::<io::Error>(error).map(io::Error::kind);
+        let malformed = matches!(
+            kind,
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        );
+        match error.is_parse() || malformed {
+            true => Self::new(
+                Class::Protocol,
+                "the answer's body breaks the rules of HTTP",
+            ),
+            false => Self::new(Class::Body, "the connection ended within the answer's body"),
+        }
     }
 
     /// No answer: found by what lies at the bottom of the error.
-    pub(super) fn of_request(error: &reqwest::Error) -> Self {
-        if let Some(forbidden) = cause::<Forbidden>(error) {
-            return (*forbidden).into();
-        }
+    pub(super) fn of_request(error: &legacy::Error) -> Self {
         if let Some(tls) = cause::<rustls::Error>(error) {
             return Self::tls(tls);
         }
-        if error.is_dns() {
-            return Self::new(Class::Dns, "the host name does not resolve");
+        match cause::<ConnectError>(error) {
+            Some(ConnectError::Forbidden(forbidden)) => return (*forbidden).into(),
+            Some(error @ ConnectError::Dns) => return Self::new(Class::Dns, error.to_string()),
+            Some(error @ ConnectError::TimedOut(_)) => {
+                return Self::new(Class::Timeout, error.to_string());
+            }
+            Some(ConnectError::Refused(error)) => {
+                return Self::new(Class::Connect, unconnected(Some(error.kind())));
+            }
+            None => {}
         }
         let io = cause::<io::Error>(error).map(io::Error::kind);
-        if error.is_timeout() {
-            return Self::new(Class::Timeout, "no connection in time");
-        }
         if error.is_connect() {
-            return Self::new(Class::Connect, unconnected(io));
+            // TCP was there, and the other end left during the TLS handshake.
+            return Self::new(Class::Tls, "the connection ended within the TLS handshake");
         }
         let http = cause::<hyper::Error>(error);
         if http.is_some_and(hyper::Error::is_parse) {
-            return Self::new(Class::Protocol, "what came back is not HTTP");
+            let error = "what came back is not HTTP, or its head is too large";
+            return Self::new(Class::Protocol, error);
         }
         if io.is_some()
             || http.is_some_and(|error| error.is_incomplete_message() || error.is_closed())
@@ -133,7 +151,7 @@ impl Failure {
 impl From<Forbidden> for Failure {
     fn from(forbidden: Forbidden) -> Self {
         let class = match forbidden {
-            Forbidden::Address => Class::Address,
+            Forbidden::Address | Forbidden::Range => Class::Address,
             Forbidden::Url | Forbidden::Scheme => Class::Url,
         };
         Self::new(class, forbidden.to_string())

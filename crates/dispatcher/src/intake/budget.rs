@@ -6,19 +6,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     free: Arc<Semaphore>,
-    size: usize,
 }
 
 impl Budget {
     pub(crate) fn new(size: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(size)),
-            size,
         }
-    }
-
-    pub(crate) fn size(&self) -> usize {
-        self.size
     }
 
     /// Waits for room for one, and takes what room there is for up to `most`.

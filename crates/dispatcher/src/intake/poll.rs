@@ -1,29 +1,39 @@
 use std::time::{Duration, Instant};
 
-use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
 use domain::claim::{self, Claimed};
+use domain::parking;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::Source;
+use crate::link::LinkError;
 use crate::outage::Outage;
 
 /// Between polls that found nothing.
 const IDLE: Duration = Duration::from_millis(500);
 /// After a poll that found something, but not all that it had room for.
 const BUSY: Duration = Duration::from_millis(50);
+/// Webhooks whose parked events one poll looks at.
+const WEBHOOKS: i64 = 100;
+/// Probes of one poll.
+const PROBES: usize = 50;
 
-/// Claims whatever is due: retries, lost rings, manual retries, and what a dead dispatcher held.
+/// Claims whatever is due: retries, lost rings, manual retries, and what a dead dispatcher held. Looks
+/// after what is parked, too: probes go out, and events flow again.
 pub(crate) struct Poller {
     source: Source,
     postgres: Outage,
 }
 
 /// What one poll found.
+#[derive(Default)]
 struct Found {
-    events: Vec<Claimed>,
+    claimed: usize,
+    /// Events that are due now, and were not when it began.
+    resumed: usize,
     set_aside: usize,
+    /// Whether there was more than it had room for.
+    full: bool,
 }
 
 impl Poller {
@@ -37,48 +47,113 @@ impl Poller {
     /// Until the soft stop.
     pub(crate) async fn run(mut self) {
         while let Some(room) = self.source.room().await {
-            let pause = self.poll(room).await;
+            let pause = match self.poll(room).await {
+                Ok(found) => {
+                    self.postgres.over();
+                    found.pause()
+                }
+                Err(error) => self.postgres.failed(error),
+            };
             self.source.pause(pause).await;
         }
     }
 
-    /// One poll; answers how long to wait before the next.
-    async fn poll(&mut self, room: OwnedSemaphorePermit) -> Duration {
+    async fn poll(&mut self, mut room: OwnedSemaphorePermit) -> Result<Found, LinkError> {
+        let probes = self.probes(&mut room).await?;
+        let link = &mut self.source.link;
+        let resumed = link
+            .run(async |conn| parking::release_parked(conn, WEBHOOKS).await)
+            .await?;
         let limit = room.num_permits();
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let due = self
+            .claim(room, async |conn, token, seconds| {
+                claim::claim_due(conn, rows, token, seconds).await
+            })
+            .await?;
+        let set_aside = match due.claimed < limit {
+            true => self.set_aside(rows).await?,
+            false => 0,
+        };
+        let meters = &self.source.flow.meters;
+        meters.oldest_due.set(due.overdue);
+        meters.polled.increment(due.claimed as u64);
+        meters.probed.increment(probes as u64);
+        meters.resumed.increment(resumed as u64);
+        meters.set_aside.increment(set_aside as u64);
+        Ok(Found {
+            claimed: due.claimed + probes,
+            resumed,
+            set_aside,
+            full: due.claimed == limit,
+        })
+    }
+
+    /// Sends probes on their way; how many.
+    async fn probes(&mut self, room: &mut OwnedSemaphorePermit) -> Result<usize, LinkError> {
+        // A poll with room for one is for what is due.
+        let probes = PROBES.min(room.num_permits() / 2);
+        let (Some(room), 1..) = (room.split(probes), probes) else {
+            return Ok(0);
+        };
+        let rows = i64::try_from(probes).unwrap_or(i64::MAX);
+        let probes = self
+            .claim(room, async |conn, token, seconds| {
+                claim::claim_probes(conn, rows, token, seconds).await
+            })
+            .await?;
+        Ok(probes.claimed)
+    }
+
+    async fn set_aside(&mut self, rows: i64) -> Result<usize, LinkError> {
+        self.source
+            .link
+            .run(async |conn| {
+                Ok(parking::set_aside(conn, rows).await?
+                    + parking::park_followers(conn, rows).await?)
+            })
+            .await
+    }
+
+    /// Claims, and hands on what it got.
+    async fn claim(
+        &mut self,
+        room: OwnedSemaphorePermit,
+        claim: impl AsyncFnOnce(
+            &mut diesel_async::AsyncPgConnection,
+            Uuid,
+            f64,
+        ) -> diesel::QueryResult<Vec<Claimed>>,
+    ) -> Result<Due, LinkError> {
         let (token, asked) = (Uuid::new_v4(), Instant::now());
         let seconds = self.source.claim_time.as_secs_f64();
-        let look = async |conn: &mut _| look(conn, limit, token, seconds).await;
-        let found = match self.source.link.run(look).await {
-            Ok(found) => found,
-            Err(error) => return self.postgres.failed(error),
+        let claim = async |conn: &mut _| claim(conn, token, seconds).await;
+        let events = self.source.claim(claim).await?;
+        let overdue = events.iter().map(|event| event.overdue_seconds);
+        let due = Due {
+            claimed: events.len(),
+            overdue: overdue.fold(0.0, f64::max),
         };
-        self.postgres.over();
-        let meters = &self.source.flow.meters;
-        let overdue = found.events.iter().map(|event| event.overdue_seconds);
-        meters.oldest_due.set(overdue.fold(0.0, f64::max));
-        meters.polled.increment(found.events.len() as u64);
-        meters.set_aside.increment(found.set_aside as u64);
-        let pause = match found.events.len() {
-            claimed if claimed == limit || found.set_aside > 0 => Duration::ZERO,
-            0 => IDLE,
-            _ => BUSY,
-        };
-        self.source.hand_on(found.events, token, asked, room);
-        pause
+        self.source.hand_on(events, token, asked, room);
+        Ok(due)
     }
 }
 
-async fn look(
-    conn: &mut AsyncPgConnection,
-    limit: usize,
-    token: Uuid,
-    seconds: f64,
-) -> QueryResult<Found> {
-    let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-    let events = claim::claim_due(conn, rows, token, seconds).await?;
-    let set_aside = match events.len() < limit {
-        true => claim::set_aside(conn, rows).await?,
-        false => 0,
-    };
-    Ok(Found { events, set_aside })
+/// What a claim got.
+struct Due {
+    claimed: usize,
+    /// Seconds for which the oldest had been due.
+    overdue: f64,
+}
+
+impl Found {
+    fn pause(&self) -> Duration {
+        if self.full || self.resumed > 0 || self.set_aside > 0 {
+            Duration::ZERO
+        } else if self.claimed > 0 {
+            BUSY
+        } else {
+            IDLE
+        }
+    }
 }

@@ -58,7 +58,7 @@ impl Ring {
         while !self.source.shutdown.soft().is_cancelled() {
             let (token, asked) = (Uuid::new_v4(), Instant::now());
             let claim = async |conn: &mut _| claim::claim(conn, ids, token, seconds).await;
-            match self.source.link.run(claim).await {
+            match self.source.claim(claim).await {
                 Ok(events) => {
                     self.postgres.over();
                     self.source.flow.meters.rung.increment(events.len() as u64);

@@ -7,7 +7,9 @@ use domain::claim::{Release, claim, claim_due, claim_probes, release};
 use domain::parking::{park_followers, release_parked, set_aside};
 use domain::partition::maintain;
 use domain::record::{Outcome, Record, record};
+use domain::replay::{Deletion, Events, Letters, Span, Step};
 use domain::statement::Statement;
+use domain::verify::violations;
 use uuid::Uuid;
 
 use crate::world::{self, World};
@@ -190,6 +192,87 @@ async fn retention_reads_of_what_it_keeps_no_row() {
     let read = conn
         .transaction(async |conn| {
             maintain(conn, chrono::Utc::now(), Some(7)).await?;
+            diesel::QueryResult::Ok(rows_read(conn).await)
+        })
+        .await
+        .unwrap();
+    assert!(read < 100, "{read} rows");
+}
+
+#[tokio::test]
+async fn a_step_of_a_replay_reads_its_rows_and_no_more() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    for days in [4, 9, 14, 19, 24, 29] {
+        let day = chrono::Utc::now() - chrono::Days::new(days);
+        maintain(&mut conn, day, None).await.unwrap();
+    }
+    seed(&world, 100_000).await;
+    // A hundred of our own among them, failed, each with its dead letter.
+    let ours = format!(
+        r#"UPDATE whatsapp_webhook_events SET webhook_id = '{}', status = 'failed', parked = NULL
+           WHERE id IN (SELECT id FROM whatsapp_webhook_events LIMIT 100);
+           INSERT INTO whatsapp_dead_letters (event_id, client_id, webhook_id, source_id, event_type, message_id,
+               chat, "from", "to", message_type, content, metadata, "timestamp", attempt_count, reason)
+           SELECT id, client_id, webhook_id, source_id, event_type, message_id,
+               chat, "from", "to", message_type, content, metadata, "timestamp", attempt_count, 'enough'
+           FROM whatsapp_webhook_events WHERE status = 'failed'"#,
+        world.webhook.id
+    );
+    let (client, webhook) = (world.client.id, world.webhook.id);
+    for way in ["replay", "letters", "deletion"] {
+        world.sql(&ours).await;
+        world
+            .sql("VACUUM ANALYZE whatsapp_webhook_events, whatsapp_dead_letters")
+            .await;
+        let (read, step) = conn
+            .transaction(async |conn| {
+                let span = Span::default();
+                let step = match way {
+                    "replay" => {
+                        Events::begin(conn, client, webhook, &["failed"], span)
+                            .await?
+                            .step(conn)
+                            .await?
+                    }
+                    "letters" => {
+                        Letters::begin(conn, client, webhook, span)
+                            .await?
+                            .step(conn)
+                            .await?
+                    }
+                    _ => {
+                        Deletion::begin(conn, client, webhook)
+                            .await?
+                            .step(conn)
+                            .await?
+                    }
+                };
+                diesel::QueryResult::Ok((rows_read(conn).await, step))
+            })
+            .await
+            .unwrap();
+        assert_eq!(step, Step::Done(100), "{way}");
+        assert!(read < 1000, "{read} rows to do 100 by {way}");
+        // The next way has others.
+        world
+            .sql(
+                "DELETE FROM whatsapp_dead_letters; DELETE FROM whatsapp_webhook_events
+             WHERE webhook_id NOT IN (SELECT id FROM whatsapp_webhooks WHERE webhook_url = '')",
+            )
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn the_metric_of_the_promise_reads_what_is_recent_and_no_more() {
+    let world = World::new().await;
+    seed(&world, 100_000).await;
+    world.accept(&["A", "B"]).await;
+    let mut conn = world.conn().await;
+    let read = conn
+        .transaction(async |conn| {
+            violations(conn).await?;
             diesel::QueryResult::Ok(rows_read(conn).await)
         })
         .await

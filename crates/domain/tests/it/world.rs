@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) connection: Connection,
     pub(crate) webhook: Webhook,
+    /// The time that the messages' ids say.
+    pub(crate) at: DateTime<Utc>,
 }
 
 impl World {
@@ -43,6 +45,7 @@ impl World {
             client,
             connection,
             webhook,
+            at: DateTime::UNIX_EPOCH,
         }
     }
 
@@ -51,7 +54,15 @@ impl World {
     }
 
     pub(crate) fn message(&self, message_id: &str) -> NewMessage {
-        message(&self.connection, message_id)
+        let mut message = message(&self.connection, message_id);
+        message.id = ids::message(MessageKey {
+            connection: self.connection.id,
+            chat: &message.chat,
+            sender: &message.chat,
+            message_id,
+            timestamp: self.at,
+        });
+        message
     }
 
     /// Commits messages of these ids and returns their events' ids.

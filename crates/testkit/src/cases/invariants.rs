@@ -13,7 +13,7 @@ use super::traffic::Sent;
 use crate::system::Account;
 use crate::system::phones::Written;
 use crate::system::postbox::Arrival;
-use crate::system::records::{Attempt, Event, Message};
+use crate::system::records::{Attempt, Event, Message, StepBack};
 
 /// Of a violation that many messages share, so many are named.
 const NAMED: usize = 3;
@@ -29,8 +29,12 @@ pub struct Observed {
     pub messages: Vec<Message>,
     pub events: Vec<Event>,
     pub attempts: Vec<Attempt>,
+    pub steps_back: Vec<StepBack>,
     /// By the receiver.
     pub arrivals: Vec<Arrival>,
+    /// By the case: how often an event's claim ran out while its dispatcher stood still. Only such an
+    /// outcome may come too late.
+    pub overslept: HashMap<Uuid, usize>,
 }
 
 /// What a case may do.
@@ -52,6 +56,8 @@ pub struct Figures {
     pub duplicates: usize,
     /// Requests of whose outcome there is no record.
     pub unrecorded: usize,
+    /// Outcomes that were recorded when another claim had taken the place of theirs.
+    pub superseded: usize,
     /// Messages that WhatsApp sent more than once, since they had not been acknowledged.
     pub redelivered: usize,
 }
@@ -60,13 +66,14 @@ impl Display for Figures {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "sent={} committed={} delivered={} lost={} duplicates={} unrecorded={} redelivered={}",
+            "sent={} committed={} delivered={} lost={} duplicates={} unrecorded={} superseded={} redelivered={}",
             self.sent,
             self.committed,
             self.delivered,
             self.lost,
             self.duplicates,
             self.unrecorded,
+            self.superseded,
             self.redelivered,
         )
     }
@@ -103,6 +110,13 @@ pub fn judge(observed: &Observed, rules: Rules) -> Verdict {
         figures.lost += usize::from(!committed || !delivered);
     }
     view.check_strangers(&mut complaints);
+    for step in &observed.steps_back {
+        let (before, after) = (&step.before, &step.after);
+        complaints.add(
+            format!("changed from {before:?} to {after:?}"),
+            &step.event_id.to_string(),
+        );
+    }
     Verdict {
         violations: complaints.into_lines(),
         figures,
@@ -198,7 +212,9 @@ impl<'a> View<'a> {
         }
         let arrivals = self.arrivals.get(id).map_or(&[][..], Vec::as_slice);
         complaints.when(arrivals.is_empty(), "never delivered", id);
-        complaints.when(arrivals.len() > 2, "delivered more than twice", id);
+        let overslept = self.overslept(id);
+        let most = 2 + overslept;
+        complaints.when(arrivals.len() > most, "delivered more than twice", id);
         let ids: HashSet<_> = arrivals.iter().map(|arrival| &arrival.webhook_id).collect();
         complaints.when(
             ids.len() > 1,
@@ -210,9 +226,15 @@ impl<'a> View<'a> {
         }
         let recorded = self.check_attempts(id, arrivals.len(), complaints);
         let unrecorded = arrivals.len().saturating_sub(recorded);
+        let late = self.attempts_at(id).filter(|row| row.superseded).count();
+        complaints.when(
+            late > overslept,
+            "superseded though nobody overslept its claim",
+            id,
+        );
         let again = arrivals.len().saturating_sub(1);
         complaints.when(
-            again > unrecorded,
+            again > unrecorded + late,
             "repeated though every outcome was recorded",
             id,
         );
@@ -220,6 +242,7 @@ impl<'a> View<'a> {
         complaints.when(unexplained, "with an attempt that is not on record", id);
         figures.duplicates += again;
         figures.unrecorded += unrecorded;
+        figures.superseded += late;
         figures.delivered += usize::from(!arrivals.is_empty());
         !arrivals.is_empty()
     }
@@ -286,15 +309,24 @@ impl<'a> View<'a> {
         complaints.when(arrival.path != path, "delivered to another's webhook", id);
     }
 
+    fn attempts_at(&self, id: &str) -> impl Iterator<Item = &'a Attempt> {
+        let events = self.events.get(id).into_iter().flatten();
+        let attempts = events.filter_map(|event| self.attempts.get(&event.id));
+        attempts.flatten().copied()
+    }
+
+    /// How often the message's claims ran out in the hands of one who stood still.
+    fn overslept(&self, id: &str) -> usize {
+        let events = self.events.get(id).into_iter().flatten();
+        let times = events.filter_map(|event| self.observed.overslept.get(&event.id));
+        times.sum()
+    }
+
     /// One attempt has ended the event, and no record is of an attempt that never came. Returns how
     /// many are on record.
     fn check_attempts(&self, id: &str, arrived: usize, complaints: &mut Complaints) -> usize {
-        let events = self.events.get(id).into_iter().flatten();
-        let attempts: Vec<_> = events
-            .filter_map(|event| self.attempts.get(&event.id))
-            .flatten()
-            .collect();
-        let is_success = |attempt: &&&&Attempt| {
+        let attempts: Vec<_> = self.attempts_at(id).collect();
+        let is_success = |attempt: &&&Attempt| {
             attempt
                 .http_status
                 .is_some_and(|status| (200..300).contains(&status))

@@ -1,9 +1,10 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::ensure;
 use rand::RngExt;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::Scale;
 use super::invariants::{self, Observed};
@@ -32,11 +33,13 @@ pub(super) struct Stage {
 pub(super) struct Told {
     pub(super) kills: usize,
     pub(super) extra: Vec<(&'static str, u64)>,
+    overslept: HashMap<Uuid, usize>,
 }
 
 impl Stage {
     /// Connects the accounts, and lets the traffic begin.
     pub(super) async fn set(system: System, scale: &Scale) -> anyhow::Result<Self> {
+        system.records().await?.watch_steps_back().await?;
         let accounts = system.open_many(scale.accounts).await?;
         // Two for each account are for afterwards.
         let messages = scale.messages - 2 * accounts.len();
@@ -81,6 +84,13 @@ impl Stage {
         self.told.extra.push((name, value));
     }
 
+    /// These events' claims ran out in the hands of a dispatcher that stood still.
+    pub(super) fn overslept(&mut self, events: impl IntoIterator<Item = Uuid>) {
+        for event in events {
+            *self.told.overslept.entry(event).or_default() += 1;
+        }
+    }
+
     /// While the gateway is dead: all that WhatsApp knows as received is in PostgreSQL.
     pub(super) async fn nothing_acked_is_uncommitted(&self) -> anyhow::Result<()> {
         let phones = &self.system.phones;
@@ -109,7 +119,7 @@ impl Stage {
             mut system,
             accounts,
             traffic,
-            told,
+            mut told,
             ..
         } = self;
         let mut sent = traffic.end().await?;
@@ -133,6 +143,8 @@ impl Stage {
             messages: records.messages().await?,
             events: records.events().await?,
             attempts: records.attempts().await?,
+            steps_back: records.steps_back().await?,
+            overslept: std::mem::take(&mut told.overslept),
             arrivals: system.postbox.since(0).await?,
         };
         Ok((told, observed))

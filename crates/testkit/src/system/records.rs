@@ -2,9 +2,11 @@
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use runtime::config::DatabaseConfig;
 use uuid::Uuid;
 
@@ -56,6 +58,46 @@ pub struct Attempt {
     pub superseded: bool,
 }
 
+/// An event in the hands of a dispatcher.
+#[derive(Debug, Clone, PartialEq, QueryableByName)]
+pub struct Claim {
+    #[diesel(sql_type = SqlUuid)]
+    pub event_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    pub token: Uuid,
+    /// Until it runs out, by PostgreSQL's clock.
+    #[diesel(sql_type = Double)]
+    pub seconds_left: f64,
+}
+
+/// A change of an event that had been decided, or of its attempts to fewer.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct StepBack {
+    #[diesel(sql_type = SqlUuid)]
+    pub event_id: Uuid,
+    #[diesel(sql_type = Text)]
+    pub before: String,
+    #[diesel(sql_type = Text)]
+    pub after: String,
+}
+
+/// Whatever writes it, and whenever: PostgreSQL itself sees every change.
+const WATCH: &str = "
+    CREATE TABLE steps_back (event_id uuid NOT NULL, before text NOT NULL, after text NOT NULL);
+    CREATE FUNCTION note_step_back() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO steps_back VALUES (OLD.id,
+            concat_ws(' ', OLD.status, OLD.attempt_count, OLD.http_status),
+            concat_ws(' ', NEW.status, NEW.attempt_count, NEW.http_status));
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER note_step_back AFTER UPDATE ON whatsapp_webhook_events FOR EACH ROW
+        WHEN (NEW.attempt_count < OLD.attempt_count
+              OR OLD.status <> 'pending'
+                 AND (NEW.status, NEW.attempt_count, NEW.http_status, NEW.delivered_at)
+                     IS DISTINCT FROM (OLD.status, OLD.attempt_count, OLD.http_status, OLD.delivered_at))
+        EXECUTE FUNCTION note_step_back()";
+
 #[derive(QueryableByName)]
 struct Count {
     #[diesel(sql_type = BigInt)]
@@ -94,6 +136,36 @@ impl Records {
     /// Every attempt that was recorded.
     pub async fn attempts(&mut self) -> anyhow::Result<Vec<Attempt>> {
         let query = "SELECT event_id, http_status, superseded FROM whatsapp_delivery_attempts";
+        Ok(sql_query(query).load(&mut self.connection).await?)
+    }
+
+    /// Every claim that is out.
+    pub async fn claims(&mut self) -> anyhow::Result<Vec<Claim>> {
+        let query = "SELECT id AS event_id, claim_token AS token,
+                         extract(epoch FROM next_retry_at - clock_timestamp())::float8 AS seconds_left
+                     FROM whatsapp_webhook_events
+                     WHERE status = 'pending' AND claim_token IS NOT NULL AND next_retry_at IS NOT NULL";
+        Ok(sql_query(query).load(&mut self.connection).await?)
+    }
+
+    /// Whether a statement runs that began so long ago or earlier, on another connection.
+    pub async fn is_at_work(&mut self, seconds: f64) -> anyhow::Result<bool> {
+        let query = format!(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+               AND query_start <= clock_timestamp() - make_interval(secs => {seconds})"
+        );
+        Ok(self.count(&query).await? > 0)
+    }
+
+    /// From now on, notes what [`Records::steps_back`] tells.
+    pub async fn watch_steps_back(&mut self) -> anyhow::Result<()> {
+        Ok(self.connection.batch_execute(WATCH).await?)
+    }
+
+    /// Every step back since the watch began.
+    pub async fn steps_back(&mut self) -> anyhow::Result<Vec<StepBack>> {
+        let query = "SELECT event_id, before, after FROM steps_back";
         Ok(sql_query(query).load(&mut self.connection).await?)
     }
 

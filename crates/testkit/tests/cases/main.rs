@@ -39,6 +39,11 @@ async fn nothing_is_lost_when_dispatchers_are_killed() {
 }
 
 #[tokio::test]
+async fn a_dispatcher_that_slept_through_its_claims_changes_nothing() {
+    holds(Case::DispatcherPause).await;
+}
+
+#[tokio::test]
 async fn nothing_is_lost_when_redis_forgets_everything() {
     holds(Case::RedisFlush).await;
 }

@@ -2,30 +2,56 @@
 //! machine was doing. Measures the binaries that lie beside this one.
 #![expect(clippy::print_stdout, reason = "its table is what it is for")]
 
-mod latency;
+mod baseline;
+mod drain;
 mod machine;
+mod percentile;
 mod report;
+mod rows;
+mod seed;
+mod sink;
+mod stage;
+mod steady;
 
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use testkit::panics::caught;
+use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use latency::Load;
-use report::{Report, Row};
+use report::Report;
+use rows::{Extent, Wanted};
 
-/// The rows that there are.
-const P50: &str = "whatsapp_to_receiver_p50_ms";
-const P99: &str = "whatsapp_to_receiver_p99_ms";
+/// As the dispatcher has it, so that A is not slower for want of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 #[command(
     name = "recado-bench",
     version,
-    about = "Measures Recado on this machine"
+    about = "Measures Recado on this machine",
+    args_conflicts_with_subcommands = true
 )]
+struct CommandLine {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+/// What it starts of itself.
+#[derive(Debug, Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    Sink(sink::Place),
+    #[command(hide = true)]
+    Baseline(baseline::Load),
+}
+
+#[derive(Debug, Args)]
 struct Arguments {
     /// The rows to measure, with commas between them; all by default
     #[arg(env = "ROWS", value_delimiter = ',')]
@@ -33,59 +59,48 @@ struct Arguments {
     /// How often each is measured
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Messages a second, over all accounts
-    #[arg(long, default_value_t = 100)]
-    rate: usize,
-    #[arg(long, default_value_t = 20)]
-    accounts: usize,
-    /// How long a round lasts
-    #[arg(long, default_value_t = 30)]
-    seconds: usize,
+    /// Events of a backlog that is drained
+    #[arg(long, default_value_t = 200_000)]
+    events: usize,
     /// Where the report goes
     #[arg(long, default_value = "target/bench/report.json")]
     out: PathBuf,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> anyhow::Result<()> {
+    let CommandLine { part, arguments } = CommandLine::parse();
+    let mut builder = match part {
+        // One thread: a second would take more from the others than it gives.
+        Some(Part::Sink(_)) => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
+    runtime.block_on(async {
+        match part {
+            Some(Part::Sink(place)) => sink::serve(&place).await,
+            Some(Part::Baseline(load)) => baseline::send(&load).await,
+            None => until_stopped(&arguments).await,
+        }
+    })
+}
+
+async fn until_stopped(arguments: &Arguments) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     tokio::select! {
-        ended = caught(measure(&arguments)) => ended,
+        ended = caught(measure(arguments)) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = term.recv() => Ok(()),
     }
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let rows: Vec<_> = arguments
-        .rows
-        .iter()
-        .map(String::as_str)
-        .filter(|row| !row.is_empty())
-        .collect();
-    for row in &rows {
-        ensure!(
-            [P50, P99].contains(row),
-            "there is no row {row:?}; there are {P50}, {P99}"
-        );
-    }
-    let load = Load {
-        accounts: arguments.accounts,
-        per_second: arguments.rate,
-        seconds: arguments.seconds,
+    let wanted = Wanted::named(&arguments.rows)?;
+    let extent = Extent {
+        rounds: arguments.rounds,
+        events: arguments.events,
     };
-    let rounds = latency::rounds(&load, arguments.rounds).await?;
-    let values = |at: fn(&latency::Round) -> f64| rounds.iter().map(at).collect();
-    let mut report = Report::new();
-    for (name, values) in [
-        (P50, values(|round| round.p50)),
-        (P99, values(|round| round.p99)),
-    ] {
-        if rows.is_empty() || rows.contains(&name) {
-            report.rows.push(Row::of(name, "ms", values));
-        }
-    }
+    ensure!(extent.rounds > 0, "no round is no measurement");
+    let report = Report::of(wanted.measure(&extent).await?);
     report.write(&arguments.out)?;
     println!("\n{report}");
     println!("written to {}", arguments.out.display());

@@ -84,6 +84,8 @@ fn as_it_should_be() -> Observed {
                 superseded: false,
             })
             .collect(),
+        steps_back: Vec::new(),
+        overslept: HashMap::new(),
         arrivals: all()
             .map(|(number, sent)| arrival(sent, event(number)))
             .collect(),
@@ -120,7 +122,7 @@ fn a_world_in_order_is_in_order() {
         assert_eq!(verdict.violations, Vec::<String>::new());
         assert_eq!(
             verdict.figures.to_string(),
-            "sent=3 committed=3 delivered=3 lost=0 duplicates=0 unrecorded=0 redelivered=0"
+            "sent=3 committed=3 delivered=3 lost=0 duplicates=0 unrecorded=0 superseded=0 redelivered=0"
         );
     }
 }
@@ -229,7 +231,7 @@ fn a_repetition_is_right_only_where_an_outcome_was_lost() {
     let recorded = |o: &mut Observed| {
         again(o);
         let attempt = Attempt {
-            superseded: true,
+            http_status: Some(500),
             ..o.attempts[0].clone()
         };
         o.attempts.push(attempt);
@@ -244,6 +246,48 @@ fn a_repetition_is_right_only_where_an_outcome_was_lost() {
         again(o);
     };
     violates(DEATHS, thrice, "delivered more than twice");
+}
+
+#[test]
+fn an_outcome_comes_late_only_where_its_claim_was_overslept() {
+    let late = |o: &mut Observed| {
+        o.arrivals.push(o.arrivals[0].clone());
+        let attempt = Attempt {
+            superseded: true,
+            ..o.attempts[0].clone()
+        };
+        o.attempts.push(attempt);
+    };
+    violates(NO_DEATHS, late, "superseded though nobody overslept");
+
+    let mut observed = as_it_should_be();
+    late(&mut observed);
+    observed.overslept.insert(observed.events[0].id, 1);
+    let verdict = judge(&observed, NO_DEATHS);
+    assert!(verdict.violations.is_empty(), "{:?}", verdict.violations);
+    let Figures {
+        duplicates,
+        unrecorded,
+        superseded,
+        ..
+    } = verdict.figures;
+    assert_eq!((duplicates, unrecorded, superseded), (1, 0, 1));
+}
+
+#[test]
+fn a_step_back_is_found() {
+    let back = |o: &mut Observed| {
+        o.steps_back.push(StepBack {
+            event_id: o.events[0].id,
+            before: "delivered 1 200".to_owned(),
+            after: "pending 1".to_owned(),
+        });
+    };
+    violates(
+        DEATHS,
+        back,
+        r#"1 changed from "delivered 1 200" to "pending 1""#,
+    );
 }
 
 #[test]

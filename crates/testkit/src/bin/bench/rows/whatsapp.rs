@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures_util::future::try_join_all;
 use testkit::eventually;
@@ -11,82 +11,87 @@ use testkit::system::phones::Letter;
 use testkit::system::{Account, Settings, System};
 use tokio::time::sleep;
 
+use super::Extent;
 use crate::machine::Usage;
+use crate::percentile::percentile;
+use crate::report::Row;
 
 /// Before the first round, so that pools are open and caches warm.
 const WARM_UP: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(60);
 const CONTACTS: usize = 5;
 
-#[derive(Debug, Clone)]
-pub(crate) struct Load {
-    pub(crate) accounts: usize,
-    pub(crate) per_second: usize,
-    pub(crate) seconds: usize,
-}
+/// What this measures.
+pub(super) const ROWS: [&str; 2] = [P50, P99];
+const P50: &str = "whatsapp_to_receiver_p50_ms";
+const P99: &str = "whatsapp_to_receiver_p99_ms";
+const LOAD: Load = Load {
+    accounts: 50,
+    per_second: 500,
+    seconds: 30,
+};
 
-/// Milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Round {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
+struct Load {
+    accounts: usize,
+    per_second: usize,
+    seconds: usize,
 }
 
 /// Measures so many rounds on one system.
-pub(crate) async fn rounds(load: &Load, rounds: usize) -> anyhow::Result<Vec<Round>> {
-    ensure!(rounds > 0, "no round is no measurement");
+pub(super) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
     let system = System::start(Settings::default()).await?;
-    let accounts = system.open_many(load.accounts).await?;
+    let accounts = system.open_many(LOAD.accounts).await?;
     let Load {
         accounts: count,
         per_second,
         seconds,
-    } = load;
-    println!("{per_second} messages/s over {count} accounts for {seconds} s, {rounds} rounds");
-    send(&system, &accounts, load, WARM_UP.as_secs() as usize).await?;
-    let mut all = Vec::new();
-    for number in 1..=rounds {
+    } = LOAD;
+    println!("{per_second} messages/s over {count} accounts for {seconds} s");
+    send(&system, &accounts, WARM_UP.as_secs() as usize, 0).await?;
+    let mut since = last(&system, 0).await?;
+    let (mut p50, mut p99, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 1..=extent.rounds {
         let before = Usage::now(&system.processes());
-        let ids = send(&system, &accounts, load, load.seconds).await?;
-        let after = Usage::now(&system.processes());
-        let stages = Stages::of(&system, &ids).await?;
-        let round = Round {
-            p50: percentile(&stages.whole, 0.50),
-            p99: percentile(&stages.whole, 0.99),
-        };
+        let ids = send(&system, &accounts, seconds, since).await?;
+        let busy = before.until(&Usage::now(&system.processes()));
+        let stages = Stages::of(&system, &ids, since).await?;
+        since = last(&system, since).await?;
+        p50.push(percentile(&stages.whole, 0.50));
+        p99.push(percentile(&stages.whole, 0.99));
         println!(
-            "round {number}: {} messages, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+            "round {number}: {} messages, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms; processors busy: {busy}",
             ids.len(),
-            round.p50,
-            round.p99,
+            percentile(&stages.whole, 0.50),
+            percentile(&stages.whole, 0.99),
             percentile(&stages.whole, 1.0)
         );
-        println!(
-            "  to the begin of the commit: p50 {:.2}, p99 {:.2} ms; from there: p50 {:.2}, p99 {:.2} ms",
+        notes.push(format!(
+            "to the begin of the commit p50 {:.2}, p99 {:.2} ms; from there p50 {:.2}, p99 {:.2} ms",
             percentile(&stages.to_commit, 0.50),
             percentile(&stages.to_commit, 0.99),
             percentile(&stages.from_commit, 0.50),
             percentile(&stages.from_commit, 0.99),
-        );
-        println!("  processors busy: {}", before.until(&after));
-        all.push(round);
+        ));
     }
     system.stop().await?;
-    Ok(all)
+    let note = notes.pop().unwrap_or_default();
+    Ok(vec![
+        Row::of(P50, "ms", p50),
+        Row::of(P99, "ms", p99).with_note(note),
+    ])
 }
 
 /// Lets people write at that rate, and waits until all has arrived. Returns the messages' ids.
 async fn send(
     system: &System,
     accounts: &[Account],
-    load: &Load,
     seconds: usize,
+    since: u64,
 ) -> anyhow::Result<Vec<String>> {
     let contacts: Vec<_> = (0..CONTACTS).map(|n| format!("4930{n:07}")).collect();
-    let rate = load.per_second as f64 / accounts.len() as f64;
+    let rate = LOAD.per_second as f64 / accounts.len() as f64;
     // One account after the other, so that they don't all send at the same moment.
-    let turn = Duration::from_secs_f64(1.0 / load.per_second as f64);
-    let before = arrived(system).await?;
+    let turn = Duration::from_secs_f64(1.0 / LOAD.per_second as f64);
     let calls = accounts.iter().zip(0u32..).map(|(account, number)| {
         let letter = Letter {
             to: &account.phone,
@@ -94,7 +99,7 @@ async fn send(
             text: "Bom dia! Vocês abrem hoje? Queria encomendar um bolo para sábado.",
             group: None,
             name: None,
-            count: load.per_second * seconds / accounts.len(),
+            count: LOAD.per_second * seconds / accounts.len(),
             rate: Some(rate),
         };
         async move {
@@ -106,27 +111,19 @@ async fn send(
     let limit = PATIENCE + Duration::from_secs(seconds as u64);
     // The look itself costs the receiver something: seldom.
     sleep(Duration::from_secs(seconds as u64)).await;
-    eventually(limit, async || match arrived(system).await {
-        Ok(now) if now >= before + ids.len() as u64 => Ok(()),
-        Ok(now) => Err(format!(
-            "{} of {} messages arrived",
-            now - before,
-            ids.len()
-        )),
+    eventually(limit, async || match last(system, since).await {
+        Ok(now) if now >= since + ids.len() as u64 => Ok(()),
+        Ok(now) => Err(format!("{} of {} messages arrived", now - since, ids.len())),
         Err(error) => Err(format!("{error:#}")),
     })
     .await;
     Ok(ids)
 }
 
-/// How many requests the receiver has seen.
-async fn arrived(system: &System) -> anyhow::Result<u64> {
-    Ok(system
-        .postbox
-        .since(0)
-        .await?
-        .last()
-        .map_or(0, |last| last.sequence))
+/// The sequence number of the receiver's last request, or the given one when none came after it.
+async fn last(system: &System, since: u64) -> anyhow::Result<u64> {
+    let arrivals = system.postbox.since(since).await?;
+    Ok(arrivals.last().map_or(since, |last| last.sequence))
 }
 
 /// Milliseconds, sorted.
@@ -137,7 +134,8 @@ struct Stages {
 }
 
 impl Stages {
-    async fn of(system: &System, ids: &[String]) -> anyhow::Result<Self> {
+    /// Of messages that arrived after that one of the receiver's sequence numbers.
+    async fn of(system: &System, ids: &[String], since: u64) -> anyhow::Result<Self> {
         let ledger = system.phones.ledger().await?;
         let sent: HashMap<_, _> = ledger
             .iter()
@@ -149,7 +147,7 @@ impl Stages {
             .map(|one| (one.message_id.as_str(), one.created_at))
             .collect();
         let mut arrived = HashMap::<_, DateTime<Utc>>::new();
-        for arrival in system.postbox.since(0).await? {
+        for arrival in system.postbox.since(since).await? {
             let id = arrival
                 .field("message_id")
                 .as_str()
@@ -184,24 +182,4 @@ impl Stages {
 /// The simulator's times are of whole milliseconds, rounded down: what is measured is up to one too much.
 fn millis(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
     (to - from).num_microseconds().unwrap_or(i64::MAX) as f64 / 1000.0
-}
-
-/// The smallest value that so large a share of the sorted values does not exceed.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_one_of_the_values() {
-        let values: Vec<f64> = (1..=200).map(f64::from).collect();
-        assert_eq!(percentile(&values, 0.5), 100.0);
-        assert_eq!(percentile(&values, 0.99), 198.0);
-        assert_eq!(percentile(&values, 1.0), 200.0);
-        assert_eq!(percentile(&[7.0], 0.01), 7.0);
-    }
 }
