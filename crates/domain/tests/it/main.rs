@@ -6,6 +6,7 @@ mod claims;
 mod connections;
 mod cost;
 mod inbox;
+mod keys;
 mod ledger;
 mod migrations;
 mod order;
