@@ -6,6 +6,7 @@ mod bad_receivers;
 mod deliveries;
 mod failures;
 mod isolation;
+mod libraries;
 mod outages;
 mod signals;
 mod start;
