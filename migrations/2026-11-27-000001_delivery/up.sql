@@ -29,6 +29,8 @@ ALTER TABLE whatsapp_webhooks
     ADD CHECK ((batch_max_events IS NULL) = (batch_max_wait_ms IS NULL));
 UPDATE whatsapp_webhooks SET opened_at = now() WHERE status = 'failed';
 CREATE INDEX whatsapp_webhooks_look ON whatsapp_webhooks (look_at) WHERE is_active AND deleted_at IS NULL;
+-- Of a deleted one, what is parked is still to become dead letters.
+CREATE INDEX whatsapp_webhooks_bury ON whatsapp_webhooks (look_at) WHERE deleted_at IS NOT NULL;
 
 ALTER TABLE whatsapp_webhook_events
     -- The chat, where the webhook wanted order when this was committed.
@@ -60,3 +62,7 @@ CREATE INDEX whatsapp_delivery_attempts_webhook ON whatsapp_delivery_attempts (w
 DROP INDEX whatsapp_delivery_attempts_event;
 ALTER TABLE whatsapp_delivery_attempts DROP CONSTRAINT whatsapp_delivery_attempts_pkey;
 ALTER TABLE whatsapp_delivery_attempts ADD PRIMARY KEY (event_id, id);
+
+-- No more foreign keys on what thousands share: to check one locks the webhook's row, and whoever changes it
+-- meanwhile leaves a version behind at which two that wait for the row deadlock. Webhooks' rows never go.
+ALTER TABLE whatsapp_dead_letters DROP CONSTRAINT whatsapp_dead_letters_webhook_id_fkey;

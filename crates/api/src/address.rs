@@ -71,6 +71,15 @@ impl WebhookUrl {
     }
 }
 
+/// The address that stands in a webhook's URL itself, if one does.
+pub(crate) fn literal(webhook_url: &str) -> Option<IpAddr> {
+    match Url::parse(webhook_url).ok()?.host()? {
+        Host::Ipv4(ip) => Some(ip.into()),
+        Host::Ipv6(ip) => Some(ip.into()),
+        Host::Domain(_) => None,
+    }
+}
+
 /// The addresses of a name; none for a name that is not known yet.
 async fn resolve(name: &str) -> Vec<IpAddr> {
     match timeout(LOOKUP, lookup_host((name, 0))).await {

@@ -4,6 +4,7 @@
 mod clients;
 mod migrate;
 mod tokens;
+mod verify;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -30,36 +31,61 @@ pub enum Command {
     /// Make, list and revoke the tokens of clients
     #[command(subcommand)]
     Token(tokens::Command),
+    /// Check that nothing is lost: every message became its events, and each of these is settled or
+    /// waits in a way that ends. Exits with 1 if not
+    Verify(verify::Verify),
+}
+
+/// What the commands are told by the environment.
+struct Settings {
+    database: DatabaseConfig,
+    /// The dispatchers'; `None` keeps everything.
+    retention_days: Option<u32>,
+}
+
+impl Settings {
+    fn load() -> Result<Self, ConfigError> {
+        let env = Env::load_with(DEFAULTS)?;
+        let retention_days: u32 = env.required("RETENTION_DAYS")?;
+        Ok(Self {
+            database: DatabaseConfig::from_env(&env)?,
+            retention_days: (retention_days > 0).then_some(retention_days),
+        })
+    }
 }
 
 /// Runs a command to its end.
 pub fn run(command: &Command) -> ExitCode {
-    let config = match config() {
-        Ok(config) => config,
+    let settings = match Settings::load() {
+        Ok(settings) => settings,
         Err(error) => return fail(&error, ExitCode::from(BAD_CONFIGURATION)),
     };
     tls::install_provider();
-    match execute(command, &config) {
-        Ok(()) => ExitCode::SUCCESS,
+    match execute(command, &settings) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(&format_args!("{error:#}"), ExitCode::FAILURE),
     }
 }
 
-fn config() -> Result<DatabaseConfig, ConfigError> {
-    DatabaseConfig::from_env(&Env::load_with(DEFAULTS)?)
-}
-
-/// On a multi-threaded runtime, without which diesel's migrations cannot run.
-fn execute(command: &Command, config: &DatabaseConfig) -> anyhow::Result<()> {
+/// On a multi-threaded runtime, without which diesel's migrations cannot run. `false` where the answer
+/// is that something is not as it should be.
+fn execute(command: &Command, settings: &Settings) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let config = &settings.database;
         match command {
-            Command::Migrate => migrate::run(config).await,
-            Command::Client(command) => clients::run(command, &mut connect(config).await?).await,
-            Command::Token(command) => tokens::run(command, &mut connect(config).await?).await,
+            Command::Migrate => migrate::run(config).await?,
+            Command::Client(command) => clients::run(command, &mut connect(config).await?).await?,
+            Command::Token(command) => tokens::run(command, &mut connect(config).await?).await?,
+            Command::Verify(command) => {
+                let mut conn = connect(config).await?;
+                return verify::run(command, &mut conn, settings.retention_days).await;
+            }
         }
+        Ok(true)
     })
 }
 

@@ -60,6 +60,7 @@ impl Application {
             keyring: config.keyring,
             receivers: config.receivers,
             gateway_wait: config.gateway_wait,
+            attempt_wait: config.attempt_wait,
         });
         let server = HttpServer::new(move || {
             App::new()

@@ -10,6 +10,11 @@ use secrecy::{ExposeSecret, SecretString};
 /// The defaults of the variables that the API alone reads.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
+/// As the dispatcher has it.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// The ring, the claim, and the record of what came of an attempt.
+const AROUND_AN_ATTEMPT: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub struct Config {
     pub http: HttpConfig,
@@ -20,6 +25,8 @@ pub struct Config {
     pub receivers: ReceiverConfig,
     /// How long a call waits for a gateway to act.
     pub gateway_wait: Duration,
+    /// How long a call waits for the outcome of an attempt that it caused.
+    pub attempt_wait: Duration,
     /// The token of the client that development gets for free.
     pub dev_token: Option<SecretString>,
 }
@@ -44,9 +51,21 @@ impl Config {
                 addresses: AddressPolicy::new(env.list("WEBHOOK_ALLOWED_CIDRS")?),
             },
             gateway_wait: Duration::from_millis(env.required("GATEWAY_WAIT")?),
+            attempt_wait: attempt_wait(env)?,
             dev_token: dev_token(env)?,
         })
     }
+}
+
+/// An attempt's own time, and some for what lies around it.
+fn attempt_wait(env: &Env) -> Result<Duration, ConfigError> {
+    const VARIABLE: &str = "WEBHOOK_TIMEOUT";
+    let timeout = Duration::from_millis(env.required(VARIABLE)?);
+    if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
+        let problem = format!("must be 1 to {}", LONGEST_TIMEOUT.as_millis());
+        return Err(ConfigError::new(VARIABLE, problem));
+    }
+    Ok(timeout + AROUND_AN_ATTEMPT)
 }
 
 fn keyring(env: &Env) -> Result<Keyring, ConfigError> {
@@ -83,6 +102,7 @@ mod tests {
             ("REDIS_URL", "redis://h"),
             ("ENCRYPTION_KEYS", KEY),
             ("GATEWAY_WAIT", "8000"),
+            ("WEBHOOK_TIMEOUT", "10000"),
         ];
         let pairs = base.iter().chain(changes).copied();
         Config::from_env(&Env::from_pairs(pairs)?)
@@ -117,6 +137,8 @@ mod tests {
             ("ENCRYPTION_KEYS", "nokey"),
             ("WEBHOOK_ALLOWED_CIDRS", "10.0.0.0/8,loopback"),
             ("GATEWAY_WAIT", "8s"),
+            ("WEBHOOK_TIMEOUT", "0"),
+            ("WEBHOOK_TIMEOUT", "300001"),
             ("PORT", "80800"),
         ] {
             assert_eq!(config(&[(variable, value)]).unwrap_err().variable, variable);

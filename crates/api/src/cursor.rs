@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use chrono::DateTime;
-use domain::webhook;
+use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
@@ -14,20 +13,23 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EventCursor(pub(crate) i64);
 
-/// Behind the webhook with this time of creation and id.
+/// Behind the one with this time of creation and id, in the list with that letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WebhookCursor(pub(crate) webhook::Cursor);
+pub(crate) struct TimeCursor<const LIST: char>(pub(crate) (DateTime<Utc>, Uuid));
+
+pub(crate) type WebhookCursor = TimeCursor<'w'>;
+pub(crate) type DeadLetterCursor = TimeCursor<'d'>;
 
 const REFUSED: &str = "is not a cursor of this list";
 
-fn read<const N: usize>(tag: u8, text: &str) -> Option<[u8; N]> {
+fn read<const N: usize>(list: char, text: &str) -> Option<[u8; N]> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
     let (first, rest) = bytes.split_first()?;
-    rest.try_into().ok().filter(|_| *first == tag)
+    rest.try_into().ok().filter(|_| char::from(*first) == list)
 }
 
-fn write<S: Serializer>(tag: u8, bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    let bytes = [&[tag], bytes].concat();
+fn write<S: Serializer>(list: char, bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let bytes = [list.to_string().as_bytes(), bytes].concat();
     serializer.serialize_str(&BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
@@ -35,22 +37,22 @@ impl FromStr for EventCursor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes = read(b'e', text).ok_or(REFUSED)?;
+        let bytes = read('e', text).ok_or(REFUSED)?;
         Ok(Self(i64::from_be_bytes(bytes)))
     }
 }
 
 impl Serialize for EventCursor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write(b'e', &self.0.to_be_bytes(), serializer)
+        write('e', &self.0.to_be_bytes(), serializer)
     }
 }
 
-impl FromStr for WebhookCursor {
+impl<const LIST: char> FromStr for TimeCursor<LIST> {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes: [u8; 24] = read(b'w', text).ok_or(REFUSED)?;
+        let bytes: [u8; 24] = read(LIST, text).ok_or(REFUSED)?;
         let (micros, id) = bytes.split_first_chunk().ok_or(REFUSED)?;
         let created_at =
             DateTime::from_timestamp_micros(i64::from_be_bytes(*micros)).ok_or(REFUSED)?;
@@ -59,11 +61,11 @@ impl FromStr for WebhookCursor {
     }
 }
 
-impl Serialize for WebhookCursor {
+impl<const LIST: char> Serialize for TimeCursor<LIST> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (created_at, id) = self.0;
         let micros = created_at.timestamp_micros().to_be_bytes();
-        write(b'w', &[&micros[..], id.as_bytes()].concat(), serializer)
+        write(LIST, &[&micros[..], id.as_bytes()].concat(), serializer)
     }
 }
 
@@ -86,8 +88,9 @@ mod tests {
             assert_eq!(text(cursor).parse(), Ok(cursor));
         }
         let created_at = DateTime::from_timestamp_micros(1_764_000_000_123_456).unwrap();
-        let cursor = WebhookCursor((created_at, Uuid::max()));
+        let cursor: WebhookCursor = TimeCursor((created_at, Uuid::max()));
         assert_eq!(text(cursor).parse(), Ok(cursor));
+        assert!(text(cursor).parse::<DeadLetterCursor>().is_err());
     }
 
     #[test]
@@ -97,7 +100,7 @@ mod tests {
             "x",
             "ZQ",
             "====",
-            &text(WebhookCursor((DateTime::UNIX_EPOCH, Uuid::nil()))),
+            &text(TimeCursor::<'w'>((DateTime::UNIX_EPOCH, Uuid::nil()))),
         ] {
             assert!(text.parse::<EventCursor>().is_err(), "{text:?}");
         }

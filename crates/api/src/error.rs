@@ -145,6 +145,14 @@ impl ApiError {
         .with(header::RETRY_AFTER, RETRY_AFTER.to_string())
     }
 
+    /// What was under way ended half done, with this process.
+    pub(crate) fn interrupted() -> Self {
+        Self::unavailable(
+            Kind::Status,
+            "This was interrupted, and is done in part: ask again.",
+        )
+    }
+
     fn internal(error: &dyn Display) -> Self {
         tracing::error!("{error}");
         Self::plain(

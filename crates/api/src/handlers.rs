@@ -2,8 +2,11 @@
 
 pub(crate) mod clients;
 pub(crate) mod connections;
+pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod pairing;
+pub(crate) mod replays;
+pub(crate) mod samples;
 pub(crate) mod secrets;
 pub(crate) mod webhooks;

@@ -21,3 +21,4 @@ mod options;
 mod page;
 mod qr;
 mod state;
+mod wait;

@@ -8,7 +8,10 @@ use actix_web::{FromRequest, Resource, Responder, Route, guard};
 
 use crate::auth::authenticate;
 use crate::error::ApiError;
-use crate::handlers::{clients, connections, events, health, pairing, secrets, webhooks};
+use crate::handlers::{
+    clients, connections, dead_letters, events, health, pairing, replays, samples, secrets,
+    webhooks,
+};
 
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
@@ -33,6 +36,16 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                     ],
                 ))
                 .service(at("/webhooks/{id}/events", [get(events::list)]))
+                .service(at("/webhooks/{id}/test", [post(samples::send)]))
+                .service(at("/webhooks/{id}/replay", [post(replays::replay)]))
+                .service(at(
+                    "/webhooks/{id}/dead-letters",
+                    [get(dead_letters::list), delete(dead_letters::remove)],
+                ))
+                .service(at(
+                    "/webhooks/{id}/dead-letters/replay",
+                    [post(dead_letters::replay)],
+                ))
                 .service(at("/webhooks/{id}/secret", [get(secrets::show)]))
                 .service(at("/webhooks/{id}/secret/rotate", [post(secrets::rotate)]))
                 .service(at("/whatsapp/connect", [post(pairing::connect)]))

@@ -16,6 +16,7 @@ pub(crate) struct State {
     pub(crate) keyring: Keyring,
     pub(crate) receivers: ReceiverConfig,
     pub(crate) gateway_wait: Duration,
+    pub(crate) attempt_wait: Duration,
 }
 
 impl State {

@@ -133,11 +133,15 @@ impl Flow {
             let jobs: Vec<_> = std::iter::from_fn(|| lanes.next(now)).collect();
             (jobs, lanes.wants(now))
         };
+        self.start(jobs);
+        self.ask(wants);
+        self.ripening.notify_one();
+    }
+
+    fn start(self: &Arc<Self>, jobs: Vec<Job<Work>>) {
         for job in jobs {
             self.shutdown.spawn(Arc::clone(self).occupy(job));
         }
-        self.ask(wants);
-        self.ripening.notify_one();
     }
 
     fn ask(self: &Arc<Self>, wants: Vec<Want>) {
@@ -161,14 +165,16 @@ impl Flow {
                 answered,
                 lagged,
             };
-            let (job, wakes, wants) = {
+            let (job, more, wakes, wants) = {
                 let mut lanes = self.lanes();
                 let wakes = lanes.wakes_at();
                 lanes.finish(webhook, ended, now);
                 let job = lanes.next(now);
-                (job, lanes.wakes_at() != wakes, lanes.wants(now))
+                let more: Vec<_> = std::iter::from_fn(|| lanes.next(now)).collect();
+                (job, more, lanes.wakes_at() != wakes, lanes.wants(now))
             };
             next = job;
+            self.start(more);
             self.ask(wants);
             if wakes {
                 self.ripening.notify_one();
@@ -376,6 +382,7 @@ impl Flow {
                     for refused in shed {
                         self.park_backlog(refused);
                     }
+                    self.go_on();
                 }
             }
         }

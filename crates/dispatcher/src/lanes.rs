@@ -287,7 +287,8 @@ impl<W> Lanes<W> {
         denied
     }
 
-    /// Takes out what waits in lanes that have become too slow for their queue, the latest first.
+    /// Takes out what waits in lanes that have become too slow for their queue, the latest first, and
+    /// looks at all lanes: what kept one from starting may have been what others had under way.
     pub(crate) fn shed(&mut self, now: Instant) -> Vec<Refused<W>> {
         let mut shed = Vec::new();
         for lane in self.lanes.values_mut() {
@@ -298,6 +299,10 @@ impl<W> Lanes<W> {
             {
                 shed.push(Refused { work, pace });
             }
+        }
+        let lanes: Vec<Uuid> = self.lanes.keys().copied().collect();
+        for webhook in lanes {
+            self.look(webhook, now);
         }
         shed
     }

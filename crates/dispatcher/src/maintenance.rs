@@ -1,16 +1,25 @@
-//! Upkeep of the tables that grow: partitions made ahead, and dropped after the retention. One
-//! dispatcher does it for all, on a connection of its own.
+//! What one dispatcher does for all, on a connection of its own: upkeep of the tables that grow, with
+//! partitions made ahead and dropped after the retention, and the question whether the promise holds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use domain::partition::{self, Maintained};
+use domain::verify;
+use metrics::gauge;
 use runtime::config::DatabaseConfig;
 use runtime::postgres;
 use runtime::shutdown::Shutdown;
 use tokio::time::sleep;
 
-const EVERY: Duration = Duration::from_secs(3600);
-const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// Between two runs of the upkeep.
+const UPKEEP: Duration = Duration::from_secs(3600);
+/// Between two questions whether the promise holds.
+const QUESTION: Duration = Duration::from_secs(300);
+/// Who isn't the one looks so often whether it has to be.
+const STAND_BY: Duration = Duration::from_secs(60);
+/// The question must not become a burden.
+const PATIENCE: &str = "SET statement_timeout = '60s'";
 
 pub(crate) struct Maintenance {
     pub(crate) database: DatabaseConfig,
@@ -20,38 +29,60 @@ pub(crate) struct Maintenance {
 }
 
 impl Maintenance {
-    /// At the start and every hour, until the soft stop.
+    /// Until the soft stop. The end of the connection lets another dispatcher take over.
     pub(crate) async fn run(self) {
         let soft = self.shutdown.soft().clone();
         loop {
             // A run that is cut off leaves a transaction undone, and nothing else.
-            let Some(result) = soft.run_until_cancelled(self.once()).await else {
+            let Some(result) = soft.run_until_cancelled(self.serve()).await else {
                 return;
             };
-            let pause = match result {
-                Ok(done) => {
-                    tell(&done);
-                    EVERY
-                }
-                Err(error) => {
-                    tracing::warn!("upkeep of the tables: {error:#}");
-                    AFTER_FAILURE
-                }
-            };
-            if soft.run_until_cancelled(sleep(pause)).await.is_none() {
+            // What this one has found is no longer this one's to tell.
+            for rule in verify::Rule::ALL {
+                violations(rule).set(0.0);
+            }
+            if let Err(error) = result {
+                tracing::warn!("upkeep of the tables: {error:#}");
+            }
+            if soft.run_until_cancelled(sleep(STAND_BY)).await.is_none() {
                 return;
             }
         }
     }
 
-    /// Nothing when another dispatcher is at it. The end of the connection lets the next one in.
-    async fn once(&self) -> anyhow::Result<Maintained> {
+    /// Serves for as long as the connection lasts; ends at once when another does.
+    async fn serve(&self) -> anyhow::Result<()> {
         let mut conn = postgres::connect(&self.database).await?;
-        match partition::begin(&mut conn).await? {
-            Some(now) => Ok(partition::maintain(&mut conn, now, self.retention_days).await?),
-            None => Ok(Maintained::default()),
+        let mut upkeep: Option<Instant> = None;
+        // Asked again, it is still ours: only the end of the connection ends it.
+        while let Some(now) = partition::begin(&mut conn).await? {
+            if upkeep.is_none_or(|last| last.elapsed() >= UPKEEP) {
+                tell(&partition::maintain(&mut conn, now, self.retention_days).await?);
+                upkeep = Some(Instant::now());
+            }
+            ask(&mut conn).await?;
+            sleep(QUESTION).await;
+        }
+        Ok(())
+    }
+}
+
+async fn ask(conn: &mut AsyncPgConnection) -> anyhow::Result<()> {
+    conn.batch_execute(PATIENCE).await?;
+    let findings = verify::violations(conn).await?;
+    conn.batch_execute("RESET statement_timeout").await?;
+    for finding in findings {
+        violations(finding.rule).set(finding.violations as f64);
+        if finding.is_broken() {
+            let (rule, ids) = (finding.rule.text(), &finding.ids);
+            tracing::error!(violations = finding.violations, ?ids, "not so: {rule}");
         }
     }
+    Ok(())
+}
+
+fn violations(rule: verify::Rule) -> metrics::Gauge {
+    gauge!("recado_violations", "rule" => rule.as_str())
 }
 
 fn tell(done: &Maintained) {
@@ -60,5 +91,12 @@ fn tell(done: &Maintained) {
     }
     if !done.kept.is_empty() {
         tracing::warn!(kept = ?done.kept, "past their retention, but they hold pending events");
+    }
+    if done.buried > 0 {
+        let buried = done.buried;
+        tracing::warn!(
+            buried,
+            "events became dead letters: their retention was over"
+        );
     }
 }

@@ -139,6 +139,10 @@ fn describe() {
         "recado_dispatcher_unrecordable_total",
         "Attempts that PostgreSQL refused to record."
     );
+    describe_gauge!(
+        "recado_violations",
+        "Of a rule that is to hold always, how often it was found not to, by the dispatcher that asks."
+    );
     describe_counter!(
         "recado_dispatcher_errors_total",
         "Failed tries to reach PostgreSQL or Redis, by stage."

@@ -18,7 +18,12 @@ pub struct Attempt {
     pub error_class: Option<String>,
     pub error: Option<String>,
     pub response: Option<String>,
+    /// Its claim was no longer held: it changed nothing.
     pub superseded: bool,
+    /// It found out whether the receiver is back, and used up nothing.
+    pub probe: bool,
+    /// The request that carried other events too.
+    pub batch_id: Option<Uuid>,
 }
 
 impl Attempt {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::parking;
 use crate::payload::Payload;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// An event in the hands of one dispatcher. How and where it is to be delivered, its webhook's
 /// [`Destination`](crate::destination::Destination) says.
@@ -111,12 +111,17 @@ macro_rules! in_its_turn {
 }
 
 /// The end of both claims: it takes the ids that `picked` holds, where their webhook takes deliveries.
+///
+/// The picked rows go through arrays: of those PostgreSQL expects few elements, and looks each up. To join
+/// as many as the CTE may hold it would read whole partitions.
 macro_rules! take_picked {
     ($bounds:literal) => {
         concat!(
             "UPDATE whatsapp_webhook_events e
-             SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?), parked = NULL
-             FROM picked, whatsapp_webhooks w
+             SET claim_token = ?, parked = NULL, next_retry_at =
+                 now() + make_interval(secs => ? + coalesce(w.batch_max_wait_ms, 0) / 1000.0)
+             FROM unnest(ARRAY(SELECT id FROM picked), ARRAY(SELECT due FROM picked)) AS picked (id, due),
+                 whatsapp_webhooks w
              WHERE e.id = picked.id ",
             $bounds,
             " AND w.id = e.webhook_id AND w.is_active AND w.deleted_at IS NULL
@@ -128,7 +133,8 @@ macro_rules! take_picked {
 }
 
 /// Claims events that were rung: those never attempted, or due. A ring that is replayed, or late,
-/// claims nothing and bypasses no backoff.
+/// claims nothing and bypasses no backoff. A claim lasts for `deadline_seconds`, and as long as a batch of
+/// the webhook may wait.
 ///
 /// The least and the greatest id go along as such: by them PostgreSQL leaves partitions out, which it
 /// can't by an array.
@@ -202,13 +208,14 @@ pub async fn claim_probes(
             .into_iter()
             .filter(|id| probes.iter().all(|probe| probe.webhook_id != *id))
             .collect();
-        parking::look_no_more(conn, &idle).await?;
+        parking::look_again(conn, &idle).await?;
         Ok(probes)
     })
     .await
 }
 
-/// The webhooks' rows are locked by the caller's transaction.
+/// Searches the next [`parking::WINDOW`] of each webhook's parked events, from the first one again at their
+/// end. The webhooks' rows are locked by the caller's transaction.
 async fn probe(
     conn: &mut AsyncPgConnection,
     webhooks: &[Uuid],
@@ -218,20 +225,34 @@ async fn probe(
     Statement::new(concat!(
         "WITH chosen AS MATERIALIZED (
              SELECT coalesce(
-                 (SELECT e.id FROM whatsapp_webhook_events e
-                  WHERE e.webhook_id = w.id AND e.status = 'pending' AND e.next_retry_at IS NULL
-                    AND e.sequence > w.probed AND ",
+                 (SELECT e.id FROM (
+                      SELECT * FROM whatsapp_webhook_events
+                      WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                        AND sequence > w.probed
+                      ORDER BY sequence LIMIT ?) AS e
+                  WHERE ",
         in_its_turn!(),
         " ORDER BY e.sequence LIMIT 1),
-                 (SELECT e.id FROM whatsapp_webhook_events e
-                  WHERE e.webhook_id = w.id AND e.status = 'pending' AND e.next_retry_at IS NULL AND ",
+                 CASE WHEN ? > (
+                     SELECT count(*) FROM (
+                         SELECT FROM whatsapp_webhook_events
+                         WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                           AND sequence > w.probed
+                         LIMIT ?) AS rest)
+                 THEN (SELECT e.id FROM (
+                      SELECT * FROM whatsapp_webhook_events
+                      WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                      ORDER BY sequence LIMIT ?) AS e
+                  WHERE ",
         in_its_turn!(),
-        " ORDER BY e.sequence LIMIT 1)) AS id
+        " ORDER BY e.sequence LIMIT 1) END) AS id
              FROM whatsapp_webhooks w WHERE w.id = ANY(?)),
          picked AS MATERIALIZED (
              SELECT e.id, e.sequence, e.webhook_id, now() AS due
-             FROM whatsapp_webhook_events e JOIN chosen ON chosen.id = e.id
-             WHERE e.status = 'pending' AND e.next_retry_at IS NULL
+             FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("chosen"),
+        " AND e.status = 'pending' AND e.next_retry_at IS NULL
              FOR UPDATE OF e SKIP LOCKED),
          noted AS (
              UPDATE whatsapp_webhooks w
@@ -239,10 +260,15 @@ async fn probe(
              FROM picked WHERE w.id = picked.webhook_id)
          UPDATE whatsapp_webhook_events e
          SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?), parked = NULL
-         FROM picked, whatsapp_webhooks w
+         FROM unnest(ARRAY(SELECT id FROM picked), ARRAY(SELECT due FROM picked)) AS picked (id, due),
+             whatsapp_webhooks w
          WHERE e.id = picked.id AND w.id = e.webhook_id",
         returning_claimed!("true")
     ))
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
+    .bind::<BigInt, _>(parking::WINDOW)
     .bind::<Array<SqlUuid>, _>(webhooks)
     .bind::<Double, _>(deadline_seconds)
     .bind::<SqlUuid, _>(token)
@@ -289,6 +315,10 @@ pub async fn release(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryR
 
 /// The events that were given back.
 async fn give_back(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryResult<HashSet<Uuid>> {
+    let events = || claims.iter().map(|claim| claim.event_id);
+    let (Some(least), Some(greatest)) = (events().min(), events().max()) else {
+        return Ok(HashSet::new());
+    };
     #[derive(QueryableByName)]
     struct GivenBack {
         #[diesel(sql_type = SqlUuid)]
@@ -301,18 +331,24 @@ async fn give_back(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryRes
          held AS MATERIALIZED (
              SELECT e.id, input.delay, input.parked
              FROM whatsapp_webhook_events e JOIN input ON input.id = e.id
-             WHERE e.claim_token = input.token
+             WHERE e.claim_token = input.token AND e.id BETWEEN ? AND ?
              ORDER BY e.id FOR UPDATE OF e)
          UPDATE whatsapp_webhook_events e
          SET claim_token = NULL, parked = held.parked,
              next_retry_at = CASE WHEN held.parked IS NULL THEN now() + make_interval(secs => held.delay) END
-         FROM held WHERE e.id = held.id AND e.status = 'pending'
+         FROM unnest(ARRAY(SELECT id FROM held), ARRAY(SELECT delay FROM held), ARRAY(SELECT parked FROM held))
+             AS held (id, delay, parked)
+         WHERE e.id = held.id AND e.id BETWEEN ? AND ? AND e.status = 'pending'
          RETURNING e.id",
     )
-    .bind::<Array<SqlUuid>, _>(claims.iter().map(|c| c.event_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(events().collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(claims.iter().map(|c| c.token).collect::<Vec<_>>())
     .bind::<Array<Double>, _>(claims.iter().map(|c| c.delay_seconds).collect::<Vec<_>>())
     .bind::<Array<Nullable<Text>>, _>(claims.iter().map(reason).collect::<Vec<_>>())
+    .bind::<SqlUuid, _>(least)
+    .bind::<SqlUuid, _>(greatest)
+    .bind::<SqlUuid, _>(least)
+    .bind::<SqlUuid, _>(greatest)
     .load(conn)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())

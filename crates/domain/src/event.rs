@@ -204,6 +204,7 @@ impl Event {
                     events::error.eq(None::<String>),
                     events::response.eq(None::<String>),
                     events::delivered_at.eq(None::<DateTime<Utc>>),
+                    events::dead_letter_deleted_at.eq(None::<DateTime<Utc>>),
                 ))
                 .execute(conn)
                 .await?;

@@ -40,6 +40,22 @@ event_types! {
     Test = "test",
 }
 
+/// No event is named so.
+#[derive(Debug, Error)]
+#[error("{0:?} is not an event type")]
+pub struct NoSuchEventType(String);
+
+impl FromStr for EventType {
+    type Err = NoSuchEventType;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL.iter().find(|known| known.as_str() == text);
+        named
+            .copied()
+            .ok_or_else(|| NoSuchEventType(text.to_owned()))
+    }
+}
+
 /// A webhook's choice of events: a name, `*`, or a family such as `message.*`, which holds `message`
 /// itself too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +99,14 @@ pub fn covers(filter: &str, event: EventType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_type_is_read_by_its_name() {
+        for known in EventType::ALL {
+            assert_eq!(known.as_str().parse::<EventType>().unwrap(), *known);
+        }
+        assert!("message.*".parse::<EventType>().is_err());
+    }
 
     #[test]
     fn a_family_holds_its_root_and_its_members() {

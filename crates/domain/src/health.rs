@@ -154,7 +154,8 @@ async fn update(
              last_success_at = CASE WHEN j.succeeded THEN now() ELSE w.last_success_at END,
              last_attempt_at = greatest(w.last_attempt_at, j.last_attempt_at),
              is_active = w.is_active AND NOT j.deactivated,
-             opened_at = CASE WHEN NOT j.is_open THEN NULL WHEN j.was_open THEN w.opened_at ELSE now() END,
+             opened_at = CASE WHEN NOT j.is_open THEN NULL
+                              WHEN j.was_open AND NOT j.succeeded THEN w.opened_at ELSE now() END,
              probes = CASE WHEN NOT (j.is_open AND j.was_open) THEN 0
                            WHEN j.probe_failed IS NOT NULL THEN w.probes + 1 ELSE w.probes END,
              look_at = CASE

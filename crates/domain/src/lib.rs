@@ -30,10 +30,16 @@ pub mod inbox;
 pub mod parking;
 pub mod payload;
 pub mod record;
+pub mod replay;
+pub mod sample;
+
+// what must be so of all of it
+pub mod verify;
 
 // the database itself
 pub mod failure;
 pub mod migration;
 pub mod partition;
+mod retention;
 pub mod schema;
 pub mod statement;

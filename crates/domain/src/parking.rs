@@ -5,9 +5,10 @@
 //! step to step, so that a receiver that comes back isn't crushed; behind an open circuit one of them is
 //! sent as a probe ([`crate::claim::claim_probes`]).
 //!
-//! No parked event is without a look to come. Who parks locks the event first, then its webhook, and
-//! sets `look_at`. Who finds nothing parked any more has locked the webhook in a statement before, so
-//! that it sees what was parked until then, and who parks later sets `look_at` anew.
+//! No parked event is without a look to come, be it to bury it with a deleted webhook. Who parks locks the
+//! event first, then its webhook, and sets `look_at`. Who finds nothing parked any more (also nothing that
+//! another has locked, or that is not to go yet) has locked the webhook in a statement before, so that it
+//! sees what was parked until then, and who parks later sets `look_at` anew.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::claim::Release;
 use crate::dead_letter;
-use crate::statement::Statement;
+use crate::statement::{Statement, among};
 
 /// Why an event waits. The words stand in `parked`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Self; 5] = [
+        Self::Inactive,
+        Self::CircuitOpen,
+        Self::Backlog,
+        Self::RateLimit,
+        Self::Order,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inactive => "inactive",
@@ -58,6 +67,10 @@ pub(crate) enum Circuit {
 const STEP: f64 = 0.25;
 /// The largest step, in events.
 const LARGEST_STEP: i32 = 2000;
+/// How many of a webhook's parked events are searched for one to probe with, from behind the last.
+pub(crate) const WINDOW: i64 = 200;
+/// Where none of them could go, they are looked at again after this, in seconds.
+const LOOK_AGAIN: f64 = 0.5;
 /// What waits for its turn in a chat is looked at after this, in seconds, should nobody have called it.
 const ORDER_LOOK: f64 = 300.0;
 
@@ -102,17 +115,40 @@ pub(crate) async fn take_turns(
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Nothing of these is parked: until something is, nobody needs to look. The rows are locked since
-/// before that was seen.
-pub(crate) async fn look_no_more(
+/// Nothing of these could be sent: what is parked waits for its turn in a chat, or is locked by another,
+/// and is looked at again soon, from behind the [`WINDOW`] that was seen. Of whom nothing is parked, nobody
+/// needs to look at until something is. The rows are locked since before that was seen.
+pub(crate) async fn look_again(
     conn: &mut AsyncPgConnection,
     webhooks: &[Uuid],
 ) -> QueryResult<usize> {
     if webhooks.is_empty() {
         return Ok(0);
     }
-    Statement::new("UPDATE whatsapp_webhooks SET look_at = NULL WHERE id = ANY(?)")
-        .bind::<Array<SqlUuid>, _>(webhooks)
+    Statement::new(
+        "UPDATE whatsapp_webhooks w
+         SET probed = coalesce((
+                 SELECT max(sequence) FROM (
+                     SELECT sequence FROM whatsapp_webhook_events
+                     WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                       AND sequence > w.probed
+                     ORDER BY sequence LIMIT ?) AS seen), 0),
+             look_at = (
+                 SELECT now() + make_interval(secs => ?) FROM whatsapp_webhook_events
+                 WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL LIMIT 1)
+         WHERE id = ANY(?)",
+    )
+    .bind::<BigInt, _>(WINDOW)
+    .bind::<Double, _>(LOOK_AGAIN)
+    .bind::<Array<SqlUuid>, _>(webhooks)
+    .execute(conn)
+    .await
+}
+
+/// Of a deleted webhook: what is parked is buried, now. The row is locked by the caller's transaction.
+pub(crate) async fn look_now(conn: &mut AsyncPgConnection, webhook: Uuid) -> QueryResult<usize> {
+    Statement::new("UPDATE whatsapp_webhooks SET look_at = now() WHERE id = ?")
+        .bind::<SqlUuid, _>(webhook)
         .execute(conn)
         .await
 }
@@ -156,16 +192,17 @@ pub(crate) async fn look_soon(
 ///
 /// A step is twice as large as the one before, until what doesn't fit is parked again with the step that
 /// its dispatcher expects to get through; of a webhook with a rate limit it is never larger than that.
+/// What another has locked at the moment is left for the next step.
 pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     conn.transaction(async |conn| {
         let webhooks = take_turns(conn, Circuit::Closed, limit).await?;
         if webhooks.is_empty() {
             return Ok(0);
         }
-        Statement::new(
+        Statement::new(concat!(
             "WITH turns AS MATERIALIZED (
-                 SELECT id, release_step, rate_limit_per_second,
-                     least(release_step, ceil(rate_limit_per_second * ?)::integer) AS step
+                 SELECT id, release_step,
+                     least(release_step, ?, ceil(rate_limit_per_second * ?)::integer) AS step
                  FROM whatsapp_webhooks WHERE id = ANY(?)),
              picked AS MATERIALIZED (
                  SELECT e.id, e.webhook_id FROM turns, LATERAL (
@@ -174,17 +211,24 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
                      ORDER BY sequence LIMIT turns.step FOR UPDATE SKIP LOCKED) e),
              released AS (
                  UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
-                 FROM picked WHERE e.id = picked.id
-                 RETURNING e.webhook_id),
+                 WHERE ",
+            among!("picked"),
+            " RETURNING e.webhook_id),
              counts AS (SELECT webhook_id, count(*) AS count FROM released GROUP BY webhook_id),
              noted AS (
                  UPDATE whatsapp_webhooks w
-                 SET look_at = CASE WHEN counts.count > 0 THEN now() + make_interval(secs => ?) END,
-                     release_step = least(2 * turns.release_step, ?)
+                 SET look_at = CASE
+                         WHEN counts.count > 0 OR (
+                             SELECT true FROM whatsapp_webhook_events
+                             WHERE webhook_id = turns.id AND status = 'pending' AND next_retry_at IS NULL
+                             LIMIT 1) THEN now() + make_interval(secs => ?)
+                     END,
+                     release_step = 2 * least(turns.release_step, ? / 2)
                  FROM turns LEFT JOIN counts ON counts.webhook_id = turns.id
                  WHERE w.id = turns.id)
-             SELECT coalesce(sum(count), 0)::bigint AS count FROM counts",
-        )
+             SELECT coalesce(sum(count), 0)::bigint AS count FROM counts"
+        ))
+        .bind::<Integer, _>(LARGEST_STEP)
         .bind::<Double, _>(STEP)
         .bind::<Array<SqlUuid>, _>(&webhooks)
         .bind::<Double, _>(STEP)
@@ -203,31 +247,41 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
 ///
 /// The webhook rows are locked, so that an activation cannot run between the look and the parking; one
 /// that is locked by another is left for the next time, since a wait for a recorder could be a deadlock.
-/// Returns how many events were set aside.
+/// Returns how many events were set aside. What is parked of deleted webhooks is buried along the way.
 pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
+    let aside = set_due_aside(conn, limit).await?;
+    Ok(aside + bury_parked(conn, limit).await?)
+}
+
+async fn set_due_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     Statement::new(concat!(
         "WITH due AS MATERIALIZED (
              SELECT id, webhook_id FROM whatsapp_webhook_events
              WHERE status = 'pending' AND next_retry_at <= now()
              ORDER BY next_retry_at LIMIT ?),
          closed AS MATERIALIZED (
-             SELECT id, deleted_at, CASE WHEN is_active THEN ? ELSE ? END AS why FROM whatsapp_webhooks
+             SELECT id, deleted_at, is_active FROM whatsapp_webhooks
              WHERE id IN (SELECT webhook_id FROM due)
                AND (NOT is_active OR deleted_at IS NOT NULL OR status = 'failed')
              FOR NO KEY UPDATE SKIP LOCKED),
+         refused AS MATERIALIZED (SELECT due.id FROM due JOIN closed ON closed.id = due.webhook_id),
          picked AS MATERIALIZED (
-             SELECT e.id, closed.deleted_at IS NOT NULL AS deleted, closed.why
-             FROM whatsapp_webhook_events e JOIN due ON due.id = e.id JOIN closed ON closed.id = e.webhook_id
-             WHERE e.status = 'pending' AND e.next_retry_at <= now()
+             SELECT e.id FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("refused"),
+        " AND e.status = 'pending' AND e.next_retry_at <= now()
              FOR UPDATE OF e SKIP LOCKED),
          aside AS (
              UPDATE whatsapp_webhook_events e
              SET claim_token = NULL, next_retry_at = NULL,
-                 status = CASE WHEN deleted THEN 'failed' ELSE status END,
-                 error = CASE WHEN deleted THEN ? ELSE error END,
-                 parked = CASE WHEN NOT deleted THEN why END
-             FROM picked WHERE e.id = picked.id
-             RETURNING e.*, error AS reason),
+                 (status, error, parked) = (
+                     SELECT CASE WHEN deleted_at IS NULL THEN e.status ELSE 'failed' END,
+                         CASE WHEN deleted_at IS NULL THEN e.error ELSE ? END,
+                         CASE WHEN deleted_at IS NULL THEN CASE WHEN is_active THEN ? ELSE ? END END
+                     FROM closed WHERE closed.id = e.webhook_id)
+             WHERE ",
+        among!("picked"),
+        " RETURNING e.*, error AS reason),
          noted AS (
              UPDATE whatsapp_webhooks w SET look_at = coalesce(w.look_at, now())
              FROM closed
@@ -238,12 +292,45 @@ pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
         ") SELECT count(*) AS count FROM aside"
     ))
     .bind::<BigInt, _>(limit)
+    .bind::<Text, _>(dead_letter::WEBHOOK_DELETED)
     .bind::<Text, _>(Reason::CircuitOpen.as_str())
     .bind::<Text, _>(Reason::Inactive.as_str())
-    .bind::<Text, _>(dead_letter::WEBHOOK_DELETED)
     .get_result::<Count>(conn)
     .await
     .map(Count::rows)
+}
+
+/// Turns at most `limit` parked events of a deleted webhook into dead letters: those that were too many to
+/// bury when it was deleted, and those that somebody was about to park at that moment.
+async fn bury_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
+    let found: Option<Id> = Statement::new(
+        "SELECT id FROM whatsapp_webhooks
+         WHERE look_at <= now() AND deleted_at IS NOT NULL ORDER BY look_at LIMIT 1",
+    )
+    .get_result(conn)
+    .await
+    .optional()?;
+    let Some(Id { id }) = found else {
+        return Ok(0);
+    };
+    conn.transaction(async |conn| {
+        let locked: Option<Id> = Statement::new(
+            "SELECT id FROM whatsapp_webhooks
+             WHERE id = ? AND look_at <= now() FOR NO KEY UPDATE SKIP LOCKED",
+        )
+        .bind::<SqlUuid, _>(id)
+        .get_result(conn)
+        .await
+        .optional()?;
+        if locked.is_none() {
+            return Ok(0);
+        }
+        let buried =
+            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED, limit).await?;
+        look_again(conn, &[id]).await?;
+        Ok(buried)
+    })
+    .await
 }
 
 /// Takes due events out of the poller's way that must wait for an earlier one of their chat, among the
@@ -253,7 +340,7 @@ pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
 /// The first event of the chat is share-locked: its outcome is recorded either before, and then nothing
 /// waits for it, or after, and then what waits is called.
 pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
-    Statement::new(
+    Statement::new(concat!(
         "WITH due AS MATERIALIZED (
              SELECT id, webhook_id, order_key, sequence FROM whatsapp_webhook_events
              WHERE status = 'pending' AND next_retry_at <= now()
@@ -269,19 +356,26 @@ pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
                  ORDER BY sequence LIMIT 1) first),
          locked AS MATERIALIZED (
              SELECT e.webhook_id, e.order_key, e.sequence
-             FROM whatsapp_webhook_events e JOIN firsts ON firsts.id = e.id
-             WHERE e.status = 'pending'
+             FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("firsts"),
+        " AND e.status = 'pending'
              FOR SHARE OF e SKIP LOCKED),
+         followers AS MATERIALIZED (
+             SELECT due.id FROM due
+             JOIN locked ON locked.webhook_id = due.webhook_id AND locked.order_key = due.order_key
+             WHERE due.sequence > locked.sequence),
          picked AS MATERIALIZED (
              SELECT e.id FROM whatsapp_webhook_events e
-             JOIN due ON due.id = e.id
-             JOIN locked ON locked.webhook_id = e.webhook_id AND locked.order_key = e.order_key
-             WHERE e.status = 'pending' AND e.next_retry_at <= now() AND e.sequence > locked.sequence
+             WHERE ",
+        among!("followers"),
+        " AND e.status = 'pending' AND e.next_retry_at <= now()
              FOR UPDATE OF e SKIP LOCKED)
          UPDATE whatsapp_webhook_events e
          SET claim_token = NULL, next_retry_at = now() + make_interval(secs => ?), parked = ?
-         FROM picked WHERE e.id = picked.id",
-    )
+         WHERE ",
+        among!("picked")
+    ))
     .bind::<BigInt, _>(limit)
     .bind::<Double, _>(ORDER_LOOK)
     .bind::<Text, _>(Reason::Order.as_str())
@@ -291,6 +385,9 @@ pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
 
 /// Makes the first waiting event of each chat due, given as (webhook, order key), where it waited for the
 /// one that is through. Returns these events.
+///
+/// Another of the chat may be in flight, after a requeue: whoever records that one may look at the same
+/// moment and not see that this one is through, so each of them calls.
 pub(crate) async fn call_next(
     conn: &mut AsyncPgConnection,
     chats: &[(Uuid, String)],
@@ -298,29 +395,53 @@ pub(crate) async fn call_next(
     if chats.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<Id> = Statement::new(
+    let rows: Vec<Id> = Statement::new(concat!(
         "WITH chats AS MATERIALIZED (
              SELECT DISTINCT * FROM unnest(?, ?) AS t (webhook_id, order_key)),
          firsts AS MATERIALIZED (
              SELECT first.id FROM chats, LATERAL (
                  SELECT id FROM whatsapp_webhook_events
                  WHERE webhook_id = chats.webhook_id AND order_key = chats.order_key AND status = 'pending'
+                   AND claim_token IS NULL
                  ORDER BY sequence LIMIT 1) first),
          locked AS MATERIALIZED (
-             SELECT e.id FROM whatsapp_webhook_events e JOIN firsts ON firsts.id = e.id
-             WHERE e.status = 'pending' AND e.claim_token IS NULL AND e.next_retry_at IS NOT NULL
+             SELECT e.id FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("firsts"),
+        " AND e.status = 'pending' AND e.claim_token IS NULL AND e.next_retry_at IS NOT NULL
                AND (e.parked = ? OR e.attempt_count = 0)
              ORDER BY e.id FOR UPDATE OF e)
          UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
-         FROM locked WHERE e.id = locked.id
-         RETURNING e.id",
-    )
+         WHERE ",
+        among!("locked"),
+        " RETURNING e.id"
+    ))
     .bind::<Array<SqlUuid>, _>(chats.iter().map(|chat| chat.0).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(chats.iter().map(|chat| chat.1.as_str()).collect::<Vec<_>>())
     .bind::<Text, _>(Reason::Order.as_str())
     .load(conn)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Makes what waits for its turn in any of the webhook's chats due: it wants no order any more. The rest
+/// of very many are looked at by themselves. The webhook is locked by the caller's transaction.
+pub(crate) async fn call_all(conn: &mut AsyncPgConnection, webhook: Uuid) -> QueryResult<usize> {
+    Statement::new(concat!(
+        "WITH picked AS MATERIALIZED (
+             SELECT id FROM whatsapp_webhook_events
+             WHERE webhook_id = ? AND status = 'pending' AND order_key IS NOT NULL
+               AND next_retry_at IS NOT NULL AND parked = ?
+             LIMIT ? FOR UPDATE SKIP LOCKED)
+         UPDATE whatsapp_webhook_events e SET next_retry_at = now(), parked = NULL
+         WHERE ",
+        among!("picked")
+    ))
+    .bind::<SqlUuid, _>(webhook)
+    .bind::<Text, _>(Reason::Order.as_str())
+    .bind::<Integer, _>(LARGEST_STEP)
+    .execute(conn)
+    .await
 }
 
 /// Where the webhook's circuit is open, makes an event the next probe, at once. The event is locked by the

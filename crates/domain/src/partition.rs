@@ -3,11 +3,12 @@
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use crate::ids;
+use crate::retention;
 use crate::statement::Statement;
 
 /// The tables that are partitioned by id.
@@ -17,6 +18,9 @@ const TABLES: [&str; 3] = [
     "whatsapp_delivery_attempts",
 ];
 
+/// The one that holds what is to be delivered.
+const EVENTS: &str = TABLES[1];
+
 /// Days made ahead, so that a maintenance that fails for a while costs nothing.
 const AHEAD: u64 = 3;
 
@@ -25,15 +29,21 @@ const AHEAD: u64 = 3;
 pub struct Maintained {
     pub made: Vec<String>,
     pub dropped: Vec<String>,
-    /// Past their retention, but they still hold pending events.
+    /// Past their retention, but they still hold events that are to be delivered: claimed at the moment, or
+    /// committed late.
     pub kept: Vec<String>,
+    /// Events whose retention was over before they were delivered: dead letters now.
+    pub buried: usize,
+    /// Rows that were too old for any partition, and for the retention.
+    pub deleted: usize,
 }
 
-/// The advisory lock of whoever does the upkeep ("recadoup" in ASCII).
+/// The advisory lock of who is at the upkeep ("recadoup" in ASCII), and of who has taken it over.
 const LOCK: i64 = 0x7265_6361_646f_7570;
+const TAKEN_OVER: i64 = LOCK + 1;
 
 /// Takes the upkeep over until the connection ends, and answers PostgreSQL's time, by which it is to be
-/// done; `None` when another connection has it.
+/// done; `None` when another connection has it. Doesn't keep anybody from a run of [`maintain`] by hand.
 pub async fn begin(conn: &mut AsyncPgConnection) -> QueryResult<Option<DateTime<Utc>>> {
     #[derive(QueryableByName)]
     struct Begun {
@@ -41,17 +51,20 @@ pub async fn begin(conn: &mut AsyncPgConnection) -> QueryResult<Option<DateTime<
         now: Option<DateTime<Utc>>,
     }
     Statement::new("SELECT CASE WHEN pg_try_advisory_lock(?) THEN now() END AS now")
-        .bind::<BigInt, _>(LOCK)
+        .bind::<BigInt, _>(TAKEN_OVER)
         .get_result::<Begun>(conn)
         .await
         .map(|begun| begun.now)
 }
 
 /// Makes the partitions from yesterday to [`AHEAD`] days from `now`, and drops those whose every row is
-/// older than `retention_days`. Rows that fell into a default partition meanwhile are moved first.
+/// older than `retention_days`. Rows that fell into a default partition meanwhile are moved first. Events
+/// that old which are still to be delivered become dead letters, and rows that old in a default partition are
+/// deleted.
 ///
-/// Waits for another that does the same. Each partition is a transaction of its own; an error leaves the
-/// rest to the next run.
+/// Waits for another that does the same. Each partition, and each batch of rows, is a transaction of its own;
+/// an error leaves the rest to the next run. A message goes before its events, so that at no time a message
+/// lacks some.
 pub async fn maintain(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
@@ -87,13 +100,17 @@ async fn maintain_alone(
         }
         let Some(days) = retention_days else { continue };
         let oldest_kept = today - Days::new(u64::from(days));
+        let cutoff = oldest_kept.and_time(NaiveTime::MIN).and_utc();
+        if table == EVENTS {
+            done.buried = retention::bury(conn, cutoff).await?;
+        }
         for day in present.into_iter().filter(|day| *day < oldest_kept) {
-            drop_settled(conn, table, day).await?;
-            match partitions(conn, table).await?.contains(&day) {
-                false => done.dropped.push(name(table, day)),
-                true => done.kept.push(name(table, day)),
+            match drop_settled(conn, table, day).await? {
+                true => done.dropped.push(name(table, day)),
+                false => done.kept.push(name(table, day)),
             }
         }
+        done.deleted += retention::delete_from_default(conn, table, cutoff).await?;
     }
     Ok(done)
 }
@@ -141,22 +158,46 @@ async fn make(conn: &mut AsyncPgConnection, table: &str, day: NaiveDate) -> Quer
     locked(conn, table, &format!("{table}_default"), &work).await
 }
 
-/// Leaves a partition that still holds events that are to be delivered.
+/// Leaves a partition that still holds events that are to be delivered. `false`: it is still there.
+///
+/// That is looked up before anybody is locked out, and again then, each time by the indexes that hold nothing
+/// else.
 async fn drop_settled(
     conn: &mut AsyncPgConnection,
     table: &str,
     day: NaiveDate,
-) -> QueryResult<()> {
+) -> QueryResult<bool> {
     let partition = name(table, day);
-    let work = match table {
-        "whatsapp_webhook_events" => format!(
-            "IF NOT EXISTS (SELECT FROM {partition} WHERE status = 'pending') THEN
-                 DROP TABLE {partition};
-             END IF;"
-        ),
-        _ => format!("DROP TABLE {partition};"),
-    };
-    locked(conn, table, &partition, &work).await
+    if table != EVENTS {
+        let work = format!("DROP TABLE {partition};");
+        locked(conn, table, &partition, &work).await?;
+        return Ok(true);
+    }
+    if holds_pending(conn, &partition).await? {
+        return Ok(false);
+    }
+    let pending = pending(&partition);
+    let work = format!("IF NOT ({pending}) THEN DROP TABLE {partition}; END IF;");
+    locked(conn, table, &partition, &work).await?;
+    Ok(!partitions(conn, table).await?.contains(&day))
+}
+
+fn pending(partition: &str) -> String {
+    format!(
+        "EXISTS (SELECT FROM {partition} WHERE status = 'pending' AND next_retry_at IS NULL)
+         OR EXISTS (SELECT FROM {partition} WHERE status = 'pending' AND next_retry_at IS NOT NULL)"
+    )
+}
+
+async fn holds_pending(conn: &mut AsyncPgConnection, partition: &str) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Holds {
+        #[diesel(sql_type = Bool)]
+        pending: bool,
+    }
+    let query = format!("SELECT {} AS pending", pending(partition));
+    let holds: Holds = diesel::sql_query(query).get_result(conn).await?;
+    Ok(holds.pending)
 }
 
 /// Works on a table and one of its partitions while nobody else does.

@@ -125,6 +125,7 @@ diesel::table! {
         created_at -> Timestamptz,
         delivered_at -> Nullable<Timestamptz>,
         order_key -> Nullable<Text>,
+        dead_letter_deleted_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -9,6 +9,25 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{Error, QueryResult};
 use diesel::sql_types::{SingleValue, SqlType, Untyped};
 
+/// The part of a statement that picks the events `e` whose ids a CTE holds.
+///
+/// PostgreSQL would join them by reading whole partitions, when it expects many of them or knows of many
+/// partitions. Elements of an array it looks up in each partition's index, and only between these bounds.
+macro_rules! among {
+    ($cte:literal) => {
+        concat!(
+            "e.id = ANY(ARRAY(SELECT id FROM ",
+            $cte,
+            ")) AND e.id >= (SELECT id FROM ",
+            $cte,
+            " ORDER BY id LIMIT 1) AND e.id <= (SELECT id FROM ",
+            $cte,
+            " ORDER BY id DESC LIMIT 1)"
+        )
+    };
+}
+pub(crate) use among;
+
 /// SQL whose every `?` is a bind, in order. A text must not hold a `?` that is anything else.
 pub struct Statement<'a> {
     text: &'static str,

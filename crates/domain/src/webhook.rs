@@ -13,6 +13,7 @@ use crate::dead_letter;
 use crate::event_type::{EventType, covers};
 use crate::health;
 use crate::keyring::{Aad, Keyring, SealError};
+use crate::parking;
 use crate::phone::Phone;
 use crate::schema::whatsapp_webhooks as webhooks;
 use crate::statement::Statement;
@@ -67,6 +68,9 @@ pub struct Changes {
     pub ordered: Option<bool>,
     pub allowed_ip_ranges: Option<Vec<String>>,
 }
+
+/// How many events become dead letters within the deletion of their webhook.
+const BURIED_AT_ONCE: i64 = 1000;
 
 /// A row of `list`'s cursor: newest first, ties by id.
 pub type Cursor = (DateTime<Utc>, Uuid);
@@ -244,6 +248,9 @@ impl Webhook {
 
     /// The row is locked by the caller's transaction.
     async fn set(conn: &mut AsyncPgConnection, id: Uuid, changes: &Changes) -> QueryResult<Self> {
+        if changes.ordered == Some(false) {
+            parking::call_all(conn, id).await?;
+        }
         let touched = webhooks::updated_at.eq(diesel::dsl::now);
         let row = webhooks::table.find(id);
         if changes.is_active != Some(true) {
@@ -289,7 +296,8 @@ impl Webhook {
         Ok(rotated == 1)
     }
 
-    /// Deletes the webhook; its pending events become dead letters. `false` when there is none.
+    /// Deletes the webhook; its pending events become dead letters, the rest of very many soon
+    /// afterwards. `false` when there is none.
     pub async fn delete(
         conn: &mut AsyncPgConnection,
         client_id: i32,
@@ -308,9 +316,11 @@ impl Webhook {
             if deleted == 0 {
                 return Ok(false);
             }
-            // Nothing is parked for it from here on, so what is left out (locked, or not committed yet)
-            // comes due, and the poller buries it.
-            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED).await?;
+            // What is left out, because it is locked, not committed yet, or too much to hold up the webhook's
+            // recorders for, comes due, or is parked: the poller buries it.
+            parking::look_now(conn, id).await?;
+            dead_letter::bury_pending(conn, id, dead_letter::WEBHOOK_DELETED, BURIED_AT_ONCE)
+                .await?;
             Ok(true)
         })
         .await

@@ -1,46 +1,44 @@
 //! Webhooks: registered by number, listed, changed, deleted.
 
+mod body;
+
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json};
-use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use domain::phone::Phone;
 use domain::token;
 use domain::webhook::{self, Changes, Webhook};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
-use crate::address::WebhookUrl;
+use self::body::WebhookBody;
+use crate::address::{self, WebhookUrl};
 use crate::auth::Caller;
-use crate::cursor::WebhookCursor;
-use crate::error::ApiError;
+use crate::cursor::{TimeCursor, WebhookCursor};
+use crate::error::{ApiError, Kind};
 use crate::extract::{Body, Id, Query, parsed, parsed_option};
-use crate::options::{EventTypes, MaxRetries, Metadata};
+use crate::options::{CustomHeaders, IpRanges, given, with_options};
 use crate::page::Limit;
 use crate::state::State;
 
 pub(super) const NO_WEBHOOK: &str = "webhook of that id";
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a JSON object")]
-pub(crate) struct Register {
-    #[serde(deserialize_with = "parsed")]
-    phone_number: Phone,
-    webhook_url: WebhookUrl,
-    max_retries: Option<MaxRetries>,
-    event_types: Option<EventTypes>,
-    metadata: Option<Metadata>,
+with_options! {
+    struct Register {
+        #[serde(deserialize_with = "parsed")]
+        phone_number: Phone,
+        webhook_url: WebhookUrl,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a JSON object")]
-pub(crate) struct Update {
-    webhook_url: Option<WebhookUrl>,
-    is_active: Option<bool>,
-    max_retries: Option<MaxRetries>,
-    event_types: Option<EventTypes>,
-    metadata: Option<Metadata>,
+with_options! {
+    struct Update {
+        #[serde(default, deserialize_with = "given")]
+        webhook_url: Option<WebhookUrl>,
+        #[serde(default, deserialize_with = "given")]
+        is_active: Option<bool>,
+    }
 }
 
 #[derive(Deserialize)]
@@ -50,26 +48,6 @@ pub(crate) struct Page {
     limit: Limit,
     #[serde(default, deserialize_with = "parsed_option")]
     cursor: Option<WebhookCursor>,
-}
-
-/// A webhook as its client sees it: without its secrets.
-#[derive(Serialize)]
-pub(crate) struct WebhookBody {
-    id: Uuid,
-    client_id: i32,
-    phone_number: String,
-    webhook_url: String,
-    is_active: bool,
-    status: String,
-    failure_count: i32,
-    max_retries: i32,
-    last_error: Option<String>,
-    last_success_at: Option<DateTime<Utc>>,
-    last_attempt_at: Option<DateTime<Utc>>,
-    event_types: Vec<String>,
-    metadata: Value,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
 }
 
 #[derive(Serialize)]
@@ -100,26 +78,38 @@ pub(crate) async fn register(
     Caller(client): Caller,
     Body(request): Body<Register>,
 ) -> Result<HttpResponse, ApiError> {
+    let changes = request.changes();
+    let blamed = blamed_for_address(request.allowed_ip_ranges.as_ref());
+    let (phone, headers) = (request.phone_number, request.custom_headers);
     let changes = Changes {
         webhook_url: Some(request.webhook_url.permitted(&state.receivers).await?),
-        is_active: None,
-        max_retries: request.max_retries.map(|retries| retries.0),
-        event_types: request.event_types.map(|types| types.0),
-        metadata: request.metadata.map(|metadata| metadata.0),
+        ..changes
     };
     let (id, secret) = (Uuid::now_v7(), token::new_signing_secret());
     let sealed = webhook::seal_secret(&state.keyring, id, &secret);
     let mut conn = state.connection().await?;
-    let phone = &request.phone_number;
-    let (webhook, is_new) =
-        Webhook::register(&mut conn, client.id, id, phone, &changes, &sealed).await?;
+    let registered = conn.transaction(async |conn| {
+        let (mut webhook, is_new) =
+            Webhook::register(conn, client.id, id, &phone, &changes, &sealed).await?;
+        // They are sealed for their row, and which one that is shows only now.
+        if let Some(headers) = &headers {
+            let headers = Changes {
+                custom_headers: Some(seal(&state, webhook.id, headers.as_ref())),
+                ..Changes::default()
+            };
+            webhook = updated(conn, client.id, webhook.id, &headers).await?;
+        }
+        check_address(&webhook, blamed)?;
+        Ok::<_, ApiError>((webhook, is_new))
+    });
+    let (webhook, is_new) = registered.await?;
     let mut answer = match is_new {
         true => HttpResponse::Created(),
         false => HttpResponse::Ok(),
     };
     Ok(answer.json(One {
         secret: is_new.then(|| secret.expose_secret().to_owned()),
-        ..One::of(webhook)
+        ..One::of(&state, webhook)?
     }))
 }
 
@@ -134,11 +124,15 @@ pub(crate) async fn list(
         Webhook::list(&mut conn, client.id, page.limit.and_one_more(), after).await?;
     let goes_on = page.limit.cut(&mut webhooks);
     let last = webhooks.last().map(|last| (last.created_at, last.id));
+    let bodies = webhooks
+        .into_iter()
+        .map(|webhook| WebhookBody::of(&state.keyring, webhook));
+    let webhooks = bodies.collect::<Result<Vec<_>, _>>()?;
     Ok(Json(Many {
         status: "success",
         count: webhooks.len(),
-        next_cursor: last.filter(|_| goes_on).map(WebhookCursor),
-        webhooks: webhooks.into_iter().map(WebhookBody::from).collect(),
+        next_cursor: last.filter(|_| goes_on).map(TimeCursor),
+        webhooks,
     }))
 }
 
@@ -147,7 +141,8 @@ pub(crate) async fn show(
     Caller(client): Caller,
     Id(id): Id,
 ) -> Result<Json<One>, ApiError> {
-    find(&state, client.id, id).await.map(One::of).map(Json)
+    let webhook = find(&state, client.id, id).await?;
+    One::of(&state, webhook).map(Json)
 }
 
 pub(crate) async fn update(
@@ -156,21 +151,25 @@ pub(crate) async fn update(
     Id(id): Id,
     Body(request): Body<Update>,
 ) -> Result<Json<One>, ApiError> {
-    let webhook_url = match request.webhook_url {
-        Some(url) => Some(url.permitted(&state.receivers).await?),
-        None => None,
-    };
+    let changes = request.changes();
+    let blamed = blamed_for_address(request.allowed_ip_ranges.as_ref());
+    let headers = request.custom_headers.as_ref();
     let changes = Changes {
-        webhook_url,
+        custom_headers: headers.map(|headers| seal(&state, id, headers.as_ref())),
         is_active: request.is_active,
-        max_retries: request.max_retries.map(|retries| retries.0),
-        event_types: request.event_types.map(|types| types.0),
-        metadata: request.metadata.map(|metadata| metadata.0),
+        webhook_url: match request.webhook_url {
+            Some(url) => Some(url.permitted(&state.receivers).await?),
+            None => None,
+        },
+        ..changes
     };
     let mut conn = state.connection().await?;
-    let updated = Webhook::update(&mut conn, client.id, id, &changes).await?;
-    let webhook = updated.ok_or_else(|| ApiError::not_found(NO_WEBHOOK))?;
-    Ok(Json(One::of(webhook)))
+    let webhook = conn.transaction(async |conn| {
+        let webhook = updated(conn, client.id, id, &changes).await?;
+        check_address(&webhook, blamed)?;
+        Ok::<_, ApiError>(webhook)
+    });
+    One::of(&state, webhook.await?).map(Json)
 }
 
 pub(crate) async fn remove(
@@ -195,34 +194,67 @@ pub(super) async fn find(state: &State, client_id: i32, id: Uuid) -> Result<Webh
     found.ok_or_else(|| ApiError::not_found(NO_WEBHOOK))
 }
 
-impl One {
-    fn of(webhook: Webhook) -> Self {
-        Self {
-            status: "success",
-            webhook: webhook.into(),
-            secret: None,
+/// The same, if something can be sent to it.
+pub(super) async fn find_active(
+    state: &State,
+    client_id: i32,
+    id: Uuid,
+) -> Result<Webhook, ApiError> {
+    let webhook = find(state, client_id, id).await?;
+    match webhook.is_active {
+        true => Ok(webhook),
+        false => Err(not_active()),
+    }
+}
+
+async fn updated(
+    conn: &mut AsyncPgConnection,
+    client_id: i32,
+    id: Uuid,
+    changes: &Changes,
+) -> Result<Webhook, ApiError> {
+    let webhook = Webhook::update(conn, client_id, id, changes).await?;
+    webhook.ok_or_else(|| ApiError::not_found(NO_WEBHOOK))
+}
+
+/// What stands in the row for these headers: nothing for none.
+fn seal(state: &State, id: Uuid, headers: Option<&CustomHeaders>) -> Option<Vec<u8>> {
+    let CustomHeaders(headers) = headers.filter(|headers| !headers.0.is_empty())?;
+    Some(webhook::seal_headers(&state.keyring, id, headers))
+}
+
+/// The field to name when a webhook's address is none of those that it allows.
+fn blamed_for_address(ranges: Option<&IpRanges>) -> &'static str {
+    match ranges {
+        Some(_) => "allowed_ip_ranges",
+        None => "webhook_url",
+    }
+}
+
+/// Refuses an address in the URL itself that no delivery could go to, by what the row will say: either
+/// of the two may have been there before. What a name resolves to shows at each delivery.
+fn check_address(webhook: &Webhook, blamed: &'static str) -> Result<(), ApiError> {
+    let ranges = IpRanges::stored(&webhook.allowed_ip_ranges);
+    match address::literal(&webhook.webhook_url).is_none_or(|ip| ranges.admit(ip)) {
+        true => Ok(()),
+        false => {
+            let detail = "the address in webhook_url is in none of allowed_ip_ranges";
+            Err(ApiError::field(blamed, detail))
         }
     }
 }
 
-impl From<Webhook> for WebhookBody {
-    fn from(webhook: Webhook) -> Self {
-        Self {
-            id: webhook.id,
-            client_id: webhook.client_id,
-            phone_number: webhook.phone_number,
-            webhook_url: webhook.webhook_url,
-            is_active: webhook.is_active,
-            status: webhook.status,
-            failure_count: webhook.failure_count,
-            max_retries: webhook.max_retries,
-            last_error: webhook.last_error,
-            last_success_at: webhook.last_success_at,
-            last_attempt_at: webhook.last_attempt_at,
-            event_types: webhook.event_types,
-            metadata: webhook.metadata,
-            created_at: webhook.created_at,
-            updated_at: webhook.updated_at,
-        }
+/// Nothing can be sent to it as it is.
+pub(super) fn not_active() -> ApiError {
+    ApiError::conflict(Kind::NoReceiver, "The webhook is not active.")
+}
+
+impl One {
+    fn of(state: &State, webhook: Webhook) -> Result<Self, ApiError> {
+        Ok(Self {
+            status: "success",
+            webhook: WebhookBody::of(&state.keyring, webhook)?,
+            secret: None,
+        })
     }
 }

@@ -1,7 +1,5 @@
-use chrono::Utc;
 use diesel_async::SimpleAsyncConnection;
 use domain::claim;
-use domain::record::{self, Outcome, Record};
 use insta::assert_json_snapshot;
 use queue::Listener;
 use reqwest::Method;
@@ -9,41 +7,11 @@ use serde_json::{Value, json};
 use testkit::eventually;
 use uuid::Uuid;
 
+use crate::dispatcher::{SECOND, fail};
 use crate::world::{Answer, Api, NUMBER, Tenant, id, redacted};
-
-const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
 async fn post_nothing(tenant: &Tenant<'_>, path: &str) -> Answer {
     Answer::of(tenant.request(Method::POST, path)).await
-}
-
-/// Claims an event and records an attempt that failed for good.
-async fn fail(api: &Api, event: Uuid) {
-    let mut conn = api.conn().await;
-    let token = Uuid::new_v4();
-    let claimed = claim::claim(&mut conn, &[event], token, 60.0)
-        .await
-        .unwrap()
-        .remove(0);
-    let record = Record {
-        attempt_id: Uuid::now_v7(),
-        event_id: claimed.id,
-        client_id: claimed.client_id,
-        webhook_id: claimed.webhook_id,
-        token,
-        attempt: 1,
-        started_at: Utc::now(),
-        duration_ms: 12,
-        http_status: Some(500),
-        error_class: Some("http_status"),
-        error: Some("answered 500".to_owned()),
-        response: Some("oops".to_owned()),
-        outcome: Outcome::Dead {
-            reason: "all attempts failed".to_owned(),
-            gone: false,
-        },
-    };
-    record::record(&mut conn, &[record]).await.unwrap();
 }
 
 #[tokio::test]

@@ -5,11 +5,17 @@
 mod admin;
 mod auth;
 mod bad_input;
+mod dead_letters;
+mod dispatcher;
 mod events;
 mod gateway;
 mod isolation;
+mod options;
 mod outages;
 mod process;
+mod replays;
+mod samples;
 mod sessions;
+mod verify;
 mod webhooks;
 mod world;

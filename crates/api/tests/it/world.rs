@@ -70,6 +70,7 @@ impl Api {
             ("REDIS_URL", redis.url()),
             ("ENCRYPTION_KEYS", KEY),
             ("GATEWAY_WAIT", "10000"),
+            ("WEBHOOK_TIMEOUT", "10000"),
             ("PORT", "0"),
             ("OPS_PORT", "0"),
         ];

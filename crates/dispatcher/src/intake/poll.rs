@@ -15,6 +15,8 @@ const IDLE: Duration = Duration::from_millis(500);
 const BUSY: Duration = Duration::from_millis(50);
 /// Webhooks whose parked events one poll looks at.
 const WEBHOOKS: i64 = 100;
+/// Probes of one poll.
+const PROBES: usize = 50;
 
 /// Claims whatever is due: retries, lost rings, manual retries, and what a dead dispatcher held. Looks
 /// after what is parked, too: probes go out, and events flow again.
@@ -90,13 +92,11 @@ impl Poller {
     /// Sends probes on their way; how many.
     async fn probes(&mut self, room: &mut OwnedSemaphorePermit) -> Result<usize, LinkError> {
         // A poll with room for one is for what is due.
-        let Some(room) = room.split(room.num_permits() / 2) else {
+        let probes = PROBES.min(room.num_permits() / 2);
+        let (Some(room), 1..) = (room.split(probes), probes) else {
             return Ok(0);
         };
-        let rows = WEBHOOKS.min(room.num_permits() as i64);
-        if rows == 0 {
-            return Ok(0);
-        }
+        let rows = i64::try_from(probes).unwrap_or(i64::MAX);
         let probes = self
             .claim(room, async |conn, token, seconds| {
                 claim::claim_probes(conn, rows, token, seconds).await

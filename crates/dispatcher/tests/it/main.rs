@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
 
 mod bad_receivers;
+mod batches;
+mod circuits;
 mod deliveries;
 mod failures;
 mod isolation;
 mod libraries;
+mod order;
 mod outages;
+mod rates;
 mod signals;
 mod start;
 mod world;

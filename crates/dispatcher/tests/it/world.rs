@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use diesel_async::pooled_connection::deadpool::Object;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use dispatcher::Dispatcher;
 use dispatcher::config::{Config, SendingConfig};
 use domain::address::AddressPolicy;
@@ -21,7 +21,10 @@ use domain::inbox;
 use domain::keyring::Keyring;
 use domain::message::NewMessage;
 use domain::phone::Phone;
-use domain::schema::{whatsapp_dead_letters as dead_letters, whatsapp_webhook_events as events};
+use domain::schema::{
+    clients, whatsapp_dead_letters as dead_letters, whatsapp_delivery_attempts as attempts,
+    whatsapp_webhook_events as events,
+};
 use domain::token;
 use domain::webhook::{self, Changes, Webhook};
 use queue::Doorbell;
@@ -131,6 +134,56 @@ impl World {
             .await
             .unwrap();
         accepted.events
+    }
+
+    /// Commits one message of a chat, and rings.
+    pub(crate) async fn write(&self, hook: &Hook, chat: &str, content: &str) -> Vec<Uuid> {
+        let mut message = message(&hook.connection);
+        message.chat = chat.to_owned();
+        message.content = content.to_owned();
+        let accepted = inbox::accept(&mut *self.conn().await, &[&message])
+            .await
+            .unwrap();
+        self.doorbell.ring_events(&accepted.events).await.unwrap();
+        accepted.events
+    }
+
+    /// Waits until the event is parked for that reason.
+    pub(crate) async fn parked(&self, id: Uuid, reason: &str) {
+        eventually(SOON, async || match self.event(id).await {
+            event if event.parked.as_deref() == Some(reason) => Ok(()),
+            event => Err(format!("{event:?}")),
+        })
+        .await;
+    }
+
+    /// Lets the next probe of an open circuit go out at once.
+    pub(crate) async fn probe_now(&self, hook: &Hook) {
+        let sql = format!(
+            "UPDATE whatsapp_webhooks SET look_at = now() WHERE id = '{}'",
+            hook.id
+        );
+        self.conn().await.batch_execute(&sql).await.unwrap();
+    }
+
+    /// The probes that are on record.
+    pub(crate) async fn probes(&self, hook: &Hook) -> Vec<Attempt> {
+        attempts::table
+            .filter(attempts::webhook_id.eq(hook.id))
+            .filter(attempts::probe)
+            .select(Attempt::as_select())
+            .load(&mut *self.conn().await)
+            .await
+            .unwrap()
+    }
+
+    /// Deliveries a second, over all webhooks of the client.
+    pub(crate) async fn limit_client(&self, per_second: i32) {
+        diesel::update(clients::table.find(self.client.id))
+            .set(clients::rate_limit_per_second.eq(per_second))
+            .execute(&mut *self.conn().await)
+            .await
+            .unwrap();
     }
 
     /// Commits messages and rings, as a gateway does.

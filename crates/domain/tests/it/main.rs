@@ -1,11 +1,18 @@
 //! The queries, against a real PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
 
+mod circuits;
 mod claims;
 mod connections;
+mod cost;
 mod inbox;
+mod ledger;
 mod migrations;
+mod order;
+mod parking;
 mod partitions;
 mod records;
+mod replays;
+mod verify;
 mod webhooks;
 mod world;

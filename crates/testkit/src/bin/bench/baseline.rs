@@ -145,14 +145,20 @@ fn signature(id: &str, seconds: i64, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    impl Load {
+        pub(crate) fn small(url: String, count: u32) -> Self {
+            Self {
+                url,
+                webhooks: 3,
+                count,
+                concurrency: 4,
+            }
+        }
+    }
+
     #[test]
     fn its_bodies_are_as_large_as_those_of_deliveries() {
-        let load = Load {
-            url: String::new(),
-            webhooks: 1,
-            count: 1,
-            concurrency: 1,
-        };
+        let load = Load::small(String::new(), 1);
         let body = Requests::new(&load).unwrap().body(Uuid::from_u128(1));
         let length = body.unwrap().len();
         assert!((300..330).contains(&length), "{length}");

@@ -7,8 +7,6 @@ use anyhow::ensure;
 use testkit::Program;
 
 use crate::machine::{Busy, Usage, peak_mib};
-use crate::report::Row;
-use crate::rows::Extent;
 use crate::seed::Numbers;
 use crate::sink::Summary;
 use crate::stage::{self, Stage};
@@ -16,47 +14,6 @@ use crate::stage::{self, Stage};
 /// Besides what so much work takes at a pace that would be a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SLOWEST_PER_SECOND: usize = 1000;
-
-/// What this measures.
-pub(crate) const ROWS: [&str; 3] = [A, DRAIN, RSS];
-const A: &str = "a";
-const DRAIN: &str = "drain";
-const RSS: &str = "dispatcher_rss_mib_drain";
-const WEBHOOKS: usize = 50;
-
-/// Drains a backlog and sends as much by A, in turn.
-pub(crate) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
-    let stage = Stage::start(0).await?;
-    let urls: Vec<_> = (0..WEBHOOKS)
-        .map(|number| stage.sink.url(&format!("/hooks/{number}")))
-        .collect();
-    let (mut a, mut ours) = (Vec::new(), Vec::new());
-    for round in 1..=extent.rounds {
-        let baseline = baseline(&stage, extent.events).await?;
-        println!("round {round}: A {baseline}");
-        a.push(baseline);
-        let backlog = Backlog {
-            urls: &urls,
-            events: extent.events,
-            dispatchers: 1,
-        };
-        let drained = drain(&stage, &backlog).await?;
-        println!("round {round}: drain {drained}");
-        ours.push(drained);
-    }
-    let pairs = a.iter().zip(&ours);
-    let ratios = pairs.map(|(a, ours)| ours.per_second / a.per_second);
-    let ratios = ratios.collect();
-    let rates = |all: &[Drained]| all.iter().map(|one| one.per_second).collect();
-    let peaks = ours.iter().map(|one| one.peak_mib).collect();
-    Ok(vec![
-        Row::of(A, "/s", rates(&a)).with_note(a[0].cost()),
-        Row::of(DRAIN, "/s", rates(&ours))
-            .with_ratios(ratios)
-            .with_note(ours[0].cost()),
-        Row::of(RSS, "MiB", peaks),
-    ])
-}
 
 /// What there is to deliver, and by how many.
 pub(crate) struct Backlog<'a> {
@@ -78,9 +35,10 @@ pub(crate) struct Drained {
 }
 
 impl Drained {
-    /// What a delivery takes of whom.
-    pub(crate) fn cost(&self) -> String {
-        format!("µs a delivery: {}", self.busy.each_of(self.events))
+    /// What a delivery takes of whom, and whether that is what takes the time.
+    pub(crate) fn bound(&self) -> String {
+        let each = self.busy.each_of(self.events);
+        format!("µs a delivery: {each}; {}", self.busy.idle())
     }
 }
 
@@ -90,7 +48,7 @@ impl fmt::Display for Drained {
             formatter,
             "{:.0}/s; {}; processors busy: {}",
             self.per_second,
-            self.cost(),
+            self.bound(),
             self.busy
         )
     }
@@ -145,6 +103,13 @@ pub(crate) async fn baseline(stage: &Stage, count: usize) -> anyhow::Result<Drai
         peak_mib: f64::NAN,
         busy,
     })
+}
+
+/// The round in the middle.
+pub(crate) fn typical(rounds: &[Drained]) -> &Drained {
+    let mut all: Vec<_> = rounds.iter().collect();
+    all.sort_by(|one, other| one.per_second.total_cmp(&other.per_second));
+    all[all.len() / 2]
 }
 
 fn limit(events: usize) -> Duration {

@@ -39,7 +39,7 @@ impl Machine {
         let load = read("/proc/loadavg");
         Self {
             processor: value(&cpuinfo, "model name"),
-            processors: std::thread::available_parallelism().map_or(0, usize::from),
+            processors: processors(),
             memory_mib: memory.unwrap_or(0) / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_average: load
@@ -74,7 +74,13 @@ pub(crate) struct Usage {
     all: u64,
 }
 
-/// Processor time that was used meanwhile, in seconds by name; `others` are not ours.
+/// Processors that are idle for less than this are what bounds the work.
+const IDLE: f64 = 0.1;
+
+/// The name of those that are not ours.
+const OTHERS: &str = "others";
+
+/// Processor time that was used meanwhile, in seconds by name.
 #[derive(Debug, Clone)]
 pub(crate) struct Busy {
     seconds: f64,
@@ -122,9 +128,9 @@ impl Usage {
                 (name.clone(), used(before, *after))
             })
             .collect();
-        let ours: f64 = by.iter().map(|(_, seconds)| seconds).sum();
+        let ours: f64 = by.iter().map(|(_, seconds)| *seconds).sum();
         let others = (used(self.all, now.all) - ours).max(0.0);
-        by.push(("others".to_owned(), others));
+        by.push((OTHERS.to_owned(), others));
         by.retain(|(_, seconds)| *seconds > 0.0);
         Busy {
             seconds: now.at.duration_since(self.at).as_secs_f64(),
@@ -140,10 +146,27 @@ impl Busy {
         found.map_or(0.0, |(_, seconds)| seconds / self.seconds)
     }
 
-    /// What each of so many pieces of work took of whom, in microseconds.
+    /// Whether there were processors for more, and how much of them others had.
+    pub(crate) fn idle(&self) -> String {
+        let share = |(_, seconds): &(String, f64)| seconds / self.seconds;
+        let idle = 1.0 - self.by.iter().map(share).sum::<f64>() / processors() as f64;
+        let others = self.cores(OTHERS);
+        match idle < IDLE {
+            true => format!("bound by the processors, of which others had {others:.2}"),
+            false => format!(
+                "the processors were idle for {:.0} % of the time",
+                idle * 100.0
+            ),
+        }
+    }
+
+    /// What each of so many pieces of work took in all and of whom, in microseconds.
     pub(crate) fn each_of(&self, count: usize) -> String {
         let each = |seconds: f64| seconds * 1e6 / count as f64;
-        listed(&self.by, |seconds| format!("{:.1}", each(seconds)))
+        let ours = self.by.iter().filter(|(name, _)| name != OTHERS);
+        let all: f64 = ours.map(|(_, seconds)| each(*seconds)).sum();
+        let by = listed(&self.by, |seconds| format!("{:.1}", each(seconds)));
+        format!("{all:.1} ({by})")
     }
 }
 
@@ -160,6 +183,10 @@ fn listed(by: &[(String, f64)], shown: impl Fn(f64) -> String) -> String {
         .map(|(name, seconds)| format!("{name} {}", shown(*seconds)))
         .collect();
     all.join(", ")
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The most memory that the process ever had, in MiB.
@@ -230,6 +257,6 @@ mod tests {
         let before = usage(0, second, 0);
         let busy = before.until(&usage(2, 2 * second, 3 * second));
         assert!((busy.cores("one") - 0.5).abs() < 0.01);
-        assert_eq!(busy.each_of(1_000_000), "one 1.0, others 2.0");
+        assert_eq!(busy.each_of(1_000_000), "1.0 (one 1.0, others 2.0)");
     }
 }

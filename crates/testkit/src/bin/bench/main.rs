@@ -4,7 +4,6 @@
 
 mod baseline;
 mod drain;
-mod latency;
 mod machine;
 mod percentile;
 mod report;
@@ -12,6 +11,7 @@ mod rows;
 mod seed;
 mod sink;
 mod stage;
+mod steady;
 
 use std::path::PathBuf;
 

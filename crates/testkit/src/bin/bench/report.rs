@@ -136,4 +136,22 @@ mod tests {
         assert_eq!(row(&[4.0, 1.0]), (2.5, 1.0, 4.0));
         assert_eq!(row(&[7.12345]), (7.123, 7.123, 7.123));
     }
+
+    #[test]
+    fn the_report_says_a_ratio_where_there_is_one_and_keeps_its_notes_to_the_table() {
+        let plain = Row::of("plain", "ms", vec![1.0]).with_note("because".to_owned());
+        let compared = Row::of("compared", "/s", vec![1.0]).with_ratios(vec![0.5, 0.7, 0.6]);
+        let report = Report::of(vec![plain, compared]);
+        let rows = serde_json::to_value(&report).unwrap()["rows"].take();
+        let expected = serde_json::json!([
+            {"name": "plain", "unit": "ms", "median": 1.0, "min": 1.0, "max": 1.0},
+            {"name": "compared", "unit": "/s", "median": 1.0, "min": 1.0, "max": 1.0, "ratio_to_a": 0.6},
+        ]);
+        assert_eq!(rows, expected);
+        let table = report.to_string();
+        assert!(
+            table.contains("plain: because") && table.contains("0.600 of A"),
+            "{table}"
+        );
+    }
 }

@@ -1,9 +1,16 @@
 //! The rows that there are, and what measures which.
 
+mod drain;
+mod hang;
+mod pair;
+mod spread;
+mod steady;
+mod whatsapp;
+
 use anyhow::ensure;
 
 use crate::report::Row;
-use crate::{drain, latency};
+use crate::stage::Stage;
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -16,26 +23,52 @@ pub(crate) struct Extent {
 /// Rows that are measured together.
 #[derive(Debug, Clone, Copy)]
 enum Family {
-    Whatsapp,
     Drain,
+    Spread,
+    Pair,
+    Steady,
+    Hang,
+    Whatsapp,
 }
 
 impl Family {
-    const ALL: [Self; 2] = [Self::Whatsapp, Self::Drain];
+    const ALL: [Self; 6] = [
+        Self::Drain,
+        Self::Spread,
+        Self::Pair,
+        Self::Steady,
+        Self::Hang,
+        Self::Whatsapp,
+    ];
 
     fn rows(self) -> &'static [&'static str] {
         match self {
-            Self::Whatsapp => &latency::ROWS,
             Self::Drain => &drain::ROWS,
+            Self::Spread => &spread::ROWS,
+            Self::Pair => &pair::ROWS,
+            Self::Steady => &steady::ROWS,
+            Self::Hang => &hang::ROWS,
+            Self::Whatsapp => &whatsapp::ROWS,
         }
     }
 
     async fn measure(self, extent: &Extent) -> anyhow::Result<Vec<Row>> {
         match self {
-            Self::Whatsapp => latency::measure(extent).await,
             Self::Drain => drain::measure(extent).await,
+            Self::Spread => spread::measure(extent).await,
+            Self::Pair => pair::measure(extent).await,
+            Self::Steady => steady::measure(extent).await,
+            Self::Hang => hang::measure(extent).await,
+            Self::Whatsapp => whatsapp::measure(extent).await,
         }
     }
+}
+
+/// The URLs of so many webhooks, all on one host.
+fn urls(stage: &Stage, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| stage.sink.url(&format!("/hooks/{number}")))
+        .collect()
 }
 
 /// Rows to be measured.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// For `ENCRYPTION_KEYS`.
 pub(crate) const KEYS: &str = "bench:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Makes a delivery's body about 315 bytes long.
-pub(crate) const CONTENT: &str = "Bom dia! Queria encomendar um bolo.";
+pub(crate) const CONTENT: &str = "Bom dia!";
 pub(crate) const CONTACT: &str = "5511999999999";
 pub(crate) const METADATA: &str = r#"{"v":1}"#;
 const CHAT: &str = "5511999999999@s.whatsapp.net";

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use arrivals::Arrivals;
-pub(crate) use arrivals::Summary;
+pub(crate) use arrivals::{Summary, now};
 use head::{Head, parse};
 pub(crate) use remote::Sink;
 
@@ -53,6 +54,15 @@ impl Log {
 
 /// Serves until the process is killed.
 pub(crate) async fn serve(place: &Place) -> anyhow::Result<()> {
+    // A listener for each host, and the connections.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )?;
     let log = Log::default();
     let mut listeners = JoinSet::new();
     let further = (0..place.hosts).map(host);
@@ -139,4 +149,84 @@ fn made(value: &impl serde::Serialize) -> Answer {
         body.len()
     );
     Answer::Made([head.into_bytes(), body].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use testkit::{eventually, free_port};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::baseline;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Serves as long as the test runs; answers its port.
+    async fn served(hosts: u16) -> u16 {
+        let place = Place {
+            port: free_port(),
+            hosts,
+        };
+        let port = place.port;
+        tokio::spawn(async move { serve(&place).await });
+        let last = hosts.checked_sub(1).map_or(Ipv4Addr::LOCALHOST, host);
+        eventually(SOON, async || TcpStream::connect((last, port)).await).await;
+        port
+    }
+
+    async fn exchange(stream: &mut TcpStream, request: &str) -> String {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 1024];
+        let length = stream.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    }
+
+    async fn summary(port: u16) -> Summary {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+        let answer = exchange(&mut stream, "GET /_sink/summary HTTP/1.1\r\n\r\n").await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_the_baseline_sends_arrives_once_each() {
+        let port = served(2).await;
+        for address in [Ipv4Addr::LOCALHOST, host(1)] {
+            let url = format!("http://{address}:{port}/hooks/");
+            baseline::send(&baseline::Load::small(url, 100))
+                .await
+                .unwrap();
+        }
+        let summary = summary(port).await;
+        assert_eq!((summary.answered, summary.distinct), (200, 100));
+    }
+
+    #[tokio::test]
+    async fn what_hangs_is_counted_and_never_answered() {
+        let port = served(0).await;
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+        let request = format!("POST {HANG}/1 HTTP/1.1\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        eventually(SOON, async || summary(port).await.hung == 1).await;
+        let answer = timeout(Duration::from_millis(50), stream.read_u8()).await;
+        assert!(answer.is_err(), "{answer:?}");
+        assert_eq!(summary(port).await.answered, 0);
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_refused_and_the_connection_closed() {
+        let port = served(0).await;
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+        let answer = exchange(&mut stream, "nonsense\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
 }

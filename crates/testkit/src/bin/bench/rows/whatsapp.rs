@@ -11,10 +11,10 @@ use testkit::system::phones::Letter;
 use testkit::system::{Account, Settings, System};
 use tokio::time::sleep;
 
+use super::Extent;
 use crate::machine::Usage;
 use crate::percentile::percentile;
 use crate::report::Row;
-use crate::rows::Extent;
 
 /// Before the first round, so that pools are open and caches warm.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CONTACTS: usize = 5;
 
 /// What this measures.
-pub(crate) const ROWS: [&str; 2] = [P50, P99];
+pub(super) const ROWS: [&str; 2] = [P50, P99];
 const P50: &str = "whatsapp_to_receiver_p50_ms";
 const P99: &str = "whatsapp_to_receiver_p99_ms";
 const LOAD: Load = Load {
@@ -38,7 +38,7 @@ struct Load {
 }
 
 /// Measures so many rounds on one system.
-pub(crate) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
     let system = System::start(Settings::default()).await?;
     let accounts = system.open_many(LOAD.accounts).await?;
     let Load {
@@ -47,13 +47,15 @@ pub(crate) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
         seconds,
     } = LOAD;
     println!("{per_second} messages/s over {count} accounts for {seconds} s");
-    send(&system, &accounts, WARM_UP.as_secs() as usize).await?;
+    send(&system, &accounts, WARM_UP.as_secs() as usize, 0).await?;
+    let mut since = last(&system, 0).await?;
     let (mut p50, mut p99, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=extent.rounds {
         let before = Usage::now(&system.processes());
-        let ids = send(&system, &accounts, seconds).await?;
+        let ids = send(&system, &accounts, seconds, since).await?;
         let busy = before.until(&Usage::now(&system.processes()));
-        let stages = Stages::of(&system, &ids).await?;
+        let stages = Stages::of(&system, &ids, since).await?;
+        since = last(&system, since).await?;
         p50.push(percentile(&stages.whole, 0.50));
         p99.push(percentile(&stages.whole, 0.99));
         println!(
@@ -84,12 +86,12 @@ async fn send(
     system: &System,
     accounts: &[Account],
     seconds: usize,
+    since: u64,
 ) -> anyhow::Result<Vec<String>> {
     let contacts: Vec<_> = (0..CONTACTS).map(|n| format!("4930{n:07}")).collect();
     let rate = LOAD.per_second as f64 / accounts.len() as f64;
     // One account after the other, so that they don't all send at the same moment.
     let turn = Duration::from_secs_f64(1.0 / LOAD.per_second as f64);
-    let before = arrived(system).await?;
     let calls = accounts.iter().zip(0u32..).map(|(account, number)| {
         let letter = Letter {
             to: &account.phone,
@@ -109,27 +111,19 @@ async fn send(
     let limit = PATIENCE + Duration::from_secs(seconds as u64);
     // The look itself costs the receiver something: seldom.
     sleep(Duration::from_secs(seconds as u64)).await;
-    eventually(limit, async || match arrived(system).await {
-        Ok(now) if now >= before + ids.len() as u64 => Ok(()),
-        Ok(now) => Err(format!(
-            "{} of {} messages arrived",
-            now - before,
-            ids.len()
-        )),
+    eventually(limit, async || match last(system, since).await {
+        Ok(now) if now >= since + ids.len() as u64 => Ok(()),
+        Ok(now) => Err(format!("{} of {} messages arrived", now - since, ids.len())),
         Err(error) => Err(format!("{error:#}")),
     })
     .await;
     Ok(ids)
 }
 
-/// How many requests the receiver has seen.
-async fn arrived(system: &System) -> anyhow::Result<u64> {
-    Ok(system
-        .postbox
-        .since(0)
-        .await?
-        .last()
-        .map_or(0, |last| last.sequence))
+/// The sequence number of the receiver's last request, or the given one when none came after it.
+async fn last(system: &System, since: u64) -> anyhow::Result<u64> {
+    let arrivals = system.postbox.since(since).await?;
+    Ok(arrivals.last().map_or(since, |last| last.sequence))
 }
 
 /// Milliseconds, sorted.
@@ -140,7 +134,8 @@ struct Stages {
 }
 
 impl Stages {
-    async fn of(system: &System, ids: &[String]) -> anyhow::Result<Self> {
+    /// Of messages that arrived after that one of the receiver's sequence numbers.
+    async fn of(system: &System, ids: &[String], since: u64) -> anyhow::Result<Self> {
         let ledger = system.phones.ledger().await?;
         let sent: HashMap<_, _> = ledger
             .iter()
@@ -152,7 +147,7 @@ impl Stages {
             .map(|one| (one.message_id.as_str(), one.created_at))
             .collect();
         let mut arrived = HashMap::<_, DateTime<Utc>>::new();
-        for arrival in system.postbox.since(0).await? {
+        for arrival in system.postbox.since(since).await? {
             let id = arrival
                 .field("message_id")
                 .as_str()

@@ -1,0 +1,144 @@
+//! Delivering again what is settled already. The answer comes when all of it is requeued, which a million
+//! events take a while; it goes on also when nobody waits for the answer any more.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::rt::spawn;
+use actix_web::web::{Data, Json};
+use actix_web::{CustomizeResponder, Responder};
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+use domain::replay::{Events, Span, Step};
+use serde::{Deserialize, Serialize};
+
+use super::webhooks;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Id, OptionalBody, parsed_option};
+use crate::state::State;
+
+/// Before a step tries again what somebody else holds.
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
+pub(crate) struct Replay {
+    #[serde(default, deserialize_with = "parsed_option")]
+    status: Option<Settled>,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+}
+
+/// Which of the settled events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Failed,
+    Delivered,
+    All,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Counted {
+    status: &'static str,
+    count: usize,
+}
+
+pub(crate) async fn replay(
+    state: Data<State>,
+    Caller(client): Caller,
+    Id(webhook_id): Id,
+    OptionalBody(request): OptionalBody<Replay>,
+) -> Result<CustomizeResponder<Json<Counted>>, ApiError> {
+    let span = span(request.since, request.until)?;
+    let webhook = webhooks::find_active(&state, client.id, webhook_id).await?;
+    let statuses = request.status.unwrap_or(Settled::Failed).statuses();
+    let mut events = {
+        let mut conn = state.connection().await?;
+        Events::begin(&mut conn, client.id, webhook.id, statuses, span).await?
+    };
+    accepted(to_the_end(state, async move |conn| events.step(conn).await).await?)
+}
+
+pub(super) fn accepted(
+    count: Option<usize>,
+) -> Result<CustomizeResponder<Json<Counted>>, ApiError> {
+    let counted = Counted::new(count.ok_or_else(webhooks::not_active)?);
+    Ok(Json(counted).customize().with_status(StatusCode::ACCEPTED))
+}
+
+/// Takes step after step, each on a connection of its own, whoever still waits for it. Returns how many
+/// were done in all; `None` when it was none since the webhook takes nothing.
+pub(super) async fn to_the_end(
+    state: Data<State>,
+    mut step: impl AsyncFnMut(&mut AsyncPgConnection) -> QueryResult<Step> + 'static,
+) -> Result<Option<usize>, ApiError> {
+    let steps = spawn(async move {
+        let mut total = 0;
+        loop {
+            let taken = {
+                let mut conn = state.connection().await?;
+                step(&mut conn).await?
+            };
+            match taken {
+                Step::Done(count) => total += count,
+                Step::Held(count) => {
+                    total += count;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Step::End => return Ok(Some(total)),
+                Step::NoReceiver => return Ok(Some(total).filter(|total| *total > 0)),
+            }
+        }
+    });
+    steps.await.unwrap_or_else(|_| Err(ApiError::interrupted()))
+}
+
+/// Both ends of a span of time are optional.
+pub(super) fn span(
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+) -> Result<Span, ApiError> {
+    match since.zip(until) {
+        Some((since, until)) if since >= until => {
+            Err(ApiError::field("until", "must be later than since"))
+        }
+        _ => Ok(Span { since, until }),
+    }
+}
+
+impl Counted {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            status: "success",
+            count,
+        }
+    }
+}
+
+impl Settled {
+    const fn statuses(self) -> &'static [&'static str] {
+        match self {
+            Self::Failed => &["failed"],
+            Self::Delivered => &["delivered"],
+            Self::All => &["failed", "delivered"],
+        }
+    }
+}
+
+impl FromStr for Settled {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "failed" => Ok(Self::Failed),
+            "delivered" => Ok(Self::Delivered),
+            "all" => Ok(Self::All),
+            _ => {
+                Err("must be \"failed\", \"delivered\" or \"all\" (what is pending is on its way)")
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Options that are a number within bounds.
+
+use serde::{Deserialize, Deserializer, de};
+
+macro_rules! bounded {
+    ($($(#[$attribute:meta])* $name:ident = $bounds:expr;)+) => {$(
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) struct $name(pub(crate) i32);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                within(deserializer, $bounds).map(Self)
+            }
+        }
+    )+};
+}
+pub(super) use bounded;
+
+bounded! {
+    /// Attempts in all.
+    MaxRetries = 1..=100;
+    /// Deliveries a second, of all dispatchers together.
+    RateLimit = 1..=10_000;
+    /// Requests under way at once, for each dispatcher.
+    MaxInFlight = 1..=256;
+}
+
+pub(super) fn within<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    bounds: std::ops::RangeInclusive<i32>,
+) -> Result<i32, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    i32::try_from(number)
+        .ok()
+        .filter(|number| bounds.contains(number))
+        .ok_or_else(|| {
+            let (least, most) = (bounds.start(), bounds.end());
+            de::Error::custom(format_args!("must be from {least} to {most}"))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    fn refused<T: DeserializeOwned>(values: &[Value]) -> bool {
+        values
+            .iter()
+            .all(|value| from_value::<T>(value.clone()).is_err())
+    }
+
+    #[test]
+    fn numbers_are_bounded() {
+        assert_eq!(from_value::<MaxRetries>(json!(100)).unwrap().0, 100);
+        assert_eq!(from_value::<RateLimit>(json!(10_000)).unwrap().0, 10_000);
+        assert_eq!(from_value::<MaxInFlight>(json!(256)).unwrap().0, 256);
+        let never = [
+            json!(0),
+            json!(-1),
+            json!(10_001),
+            json!(u64::MAX),
+            json!(1.5),
+            json!("3"),
+        ];
+        assert!(refused::<MaxRetries>(&never) && refused::<MaxRetries>(&[json!(101)]));
+        assert!(refused::<RateLimit>(&never));
+        assert!(refused::<MaxInFlight>(&never) && refused::<MaxInFlight>(&[json!(257)]));
+    }
+}

@@ -1,0 +1,1 @@
+ALTER TABLE whatsapp_webhook_events DROP COLUMN dead_letter_deleted_at;
