@@ -1,17 +1,16 @@
 //! A dispatcher stands still with deliveries in flight until its claims have run out and another has taken
 //! them. Then it goes on: what it brings is on record as superseded, and changes nothing.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use uuid::Uuid;
 
 use super::Scale;
+use super::oversleep::until_taken;
 use super::stage::Stage;
 use crate::eventually;
 use crate::system::Records;
-use crate::system::records::Claim;
 
 /// The receiver answers late, so that there are always deliveries in flight.
 const ANSWER_AFTER: Duration = Duration::from_millis(400);
@@ -19,9 +18,6 @@ const ANSWER_AFTER: Duration = Duration::from_millis(400);
 const PAUSE: f64 = 22.0;
 /// The traffic before and in the last pause, in seconds.
 const LAST: f64 = 10.0;
-/// A claim that was last seen with less than this left, in seconds, has run out; another attempt in time
-/// would have ended long before.
-const RUN_OUT: f64 = 1.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A dispatcher that is stopped may just then have nothing in hand.
 const TRIES: usize = 10;
@@ -63,7 +59,8 @@ async fn sleep_too_long(
         something_is_in_flight(records).await;
         let dispatcher = &stage.system.dispatchers[sleeper];
         dispatcher.freeze().await;
-        overslept = until_taken(records, Instant::now()).await;
+        let stopped = Instant::now();
+        overslept = until_taken(stage.system.servers.database_url(), stopped).await;
         dispatcher.thaw();
         if !overslept.is_empty() {
             break;
@@ -83,52 +80,4 @@ async fn something_is_in_flight(records: &mut Records) {
         Err(error) => Err(format!("{error:#}")),
     })
     .await;
-}
-
-/// Waits until none of the claims that are out stands any more, and returns the events of those that had
-/// run out before another took their place. The others were of those who are awake.
-async fn until_taken(records: &mut Records, stopped: Instant) -> Vec<Uuid> {
-    // What was said to PostgreSQL before the stop may make claims yet.
-    eventually(PATIENCE, async || {
-        match records.is_at_work(stopped.elapsed().as_secs_f64()).await {
-            Ok(false) => Ok(()),
-            Ok(true) => Err("a statement runs that began before".to_owned()),
-            Err(error) => Err(format!("{error:#}")),
-        }
-    })
-    .await;
-    let mut left: Option<HashMap<(Uuid, Uuid), f64>> = None;
-    eventually(PATIENCE, async || match records.claims().await {
-        Ok(claims) => note(&mut left, &claims),
-        Err(error) => Err(format!("{error:#}")),
-    })
-    .await;
-    let last_seen = left.into_iter().flatten();
-    last_seen
-        .filter(|(_, seconds)| *seconds < RUN_OUT)
-        .map(|((event, _), _)| event)
-        .collect()
-}
-
-/// Of the claims of the first look, notes what time those had left that still stand. An error while any
-/// does.
-fn note(left: &mut Option<HashMap<(Uuid, Uuid), f64>>, claims: &[Claim]) -> Result<(), String> {
-    let now = claims
-        .iter()
-        .map(|claim| ((claim.event_id, claim.token), claim.seconds_left));
-    let Some(first) = left else {
-        *left = Some(now.collect());
-        return Err("the first look".to_owned());
-    };
-    let mut standing = 0;
-    for (claim, seconds) in now {
-        if let Some(known) = first.get_mut(&claim) {
-            *known = seconds;
-            standing += 1;
-        }
-    }
-    match standing {
-        0 => Ok(()),
-        _ => Err(format!("{standing} claims stand that were out at the stop")),
-    }
 }
