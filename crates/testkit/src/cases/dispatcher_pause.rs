@@ -1,9 +1,11 @@
 //! A dispatcher stands still with deliveries in flight until its claims have run out and another has taken
 //! them. Then it goes on: what it brings is on record as superseded, and changes nothing.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Scale;
@@ -18,6 +20,8 @@ const ANSWER_AFTER: Duration = Duration::from_millis(400);
 const PAUSE: f64 = 22.0;
 /// The traffic before and in the last pause, in seconds.
 const LAST: f64 = 10.0;
+/// A claim that is so old has been sent.
+const UNDER_WAY: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A dispatcher that is stopped may just then have nothing in hand.
 const TRIES: usize = 10;
@@ -73,11 +77,24 @@ async fn sleep_too_long(
     Ok(overslept)
 }
 
+/// Waits until a claim is out that was out a moment ago: its request is under way.
 async fn something_is_in_flight(records: &mut Records) {
-    eventually(PATIENCE, async || match records.claims().await {
-        Ok(claims) if claims.is_empty() => Err("no claim is out".to_owned()),
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{error:#}")),
+    let mut before = HashSet::new();
+    eventually(PATIENCE, async || {
+        let claims = records
+            .claims()
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        let now: HashSet<_> = claims.iter().map(|claim| claim.token).collect();
+        let is_in_flight = !now.is_disjoint(&before);
+        before = now;
+        match is_in_flight {
+            true => Ok(()),
+            false => {
+                sleep(UNDER_WAY).await;
+                Err("nothing is under way".to_owned())
+            }
+        }
     })
     .await;
 }
