@@ -2,6 +2,7 @@
 //! line with tabs between its parts; what went wrong is on stderr.
 
 mod clients;
+mod keys;
 mod migrate;
 mod tokens;
 mod verify;
@@ -13,10 +14,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Subcommand;
 use diesel_async::AsyncPgConnection;
+use domain::keyring::Keyring;
 use runtime::config::{ConfigError, DatabaseConfig, Env};
 use runtime::{postgres, tls};
 
-use crate::config::DEFAULTS;
+use crate::config::{self, DEFAULTS};
 
 /// `EX_USAGE`, as for a service whose configuration is wrong.
 const BAD_CONFIGURATION: u8 = 64;
@@ -31,6 +33,9 @@ pub enum Command {
     /// Make, list and revoke the tokens of clients
     #[command(subcommand)]
     Token(tokens::Command),
+    /// Seal what is secret under another key
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Check that nothing is lost: every message became its events, and each of these is settled or
     /// waits in a way that ends. Exits with 1 if not
     Verify(verify::Verify),
@@ -41,22 +46,26 @@ struct Settings {
     database: DatabaseConfig,
     /// The dispatchers'; `None` keeps everything.
     retention_days: Option<u32>,
+    /// Read only where it is needed: in development, to read it may be to make it.
+    keyring: Option<Keyring>,
 }
 
 impl Settings {
-    fn load() -> Result<Self, ConfigError> {
+    fn load(command: &Command) -> Result<Self, ConfigError> {
         let env = Env::load_with(DEFAULTS)?;
+        let needs_keys = matches!(command, Command::Keys(_));
         let retention_days: u32 = env.required("RETENTION_DAYS")?;
         Ok(Self {
             database: DatabaseConfig::from_env(&env)?,
             retention_days: (retention_days > 0).then_some(retention_days),
+            keyring: needs_keys.then(|| config::keyring(&env)).transpose()?,
         })
     }
 }
 
 /// Runs a command to its end.
 pub fn run(command: &Command) -> ExitCode {
-    let settings = match Settings::load() {
+    let settings = match Settings::load(command) {
         Ok(settings) => settings,
         Err(error) => return fail(&error, ExitCode::from(BAD_CONFIGURATION)),
     };
@@ -80,6 +89,10 @@ fn execute(command: &Command, settings: &Settings) -> anyhow::Result<bool> {
             Command::Migrate => migrate::run(config).await?,
             Command::Client(command) => clients::run(command, &mut connect(config).await?).await?,
             Command::Token(command) => tokens::run(command, &mut connect(config).await?).await?,
+            Command::Keys(command) => {
+                let keyring = settings.keyring.as_ref().context("ENCRYPTION_KEYS")?;
+                return keys::run(command, &mut connect(config).await?, keyring).await;
+            }
             Command::Verify(command) => {
                 let mut conn = connect(config).await?;
                 return verify::run(command, &mut conn, settings.retention_days).await;

@@ -68,7 +68,7 @@ fn attempt_wait(env: &Env) -> Result<Duration, ConfigError> {
     Ok(timeout + AROUND_AN_ATTEMPT)
 }
 
-fn keyring(env: &Env) -> Result<Keyring, ConfigError> {
+pub(crate) fn keyring(env: &Env) -> Result<Keyring, ConfigError> {
     let keys = env.encryption_keys()?;
     Keyring::parse(keys.expose_secret()).map_err(|error| ConfigError::new("ENCRYPTION_KEYS", error))
 }

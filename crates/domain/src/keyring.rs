@@ -21,12 +21,12 @@ pub struct Keyring {
     keys: Vec<(String, XChaCha20Poly1305)>,
 }
 
-/// Where a sealed value lives.
+/// Where a sealed value lives. Made by a [`Place`](crate::sealed::Place) only.
 #[derive(Debug, Clone, Copy)]
-pub struct Aad<'a> {
-    pub table: &'a str,
-    pub column: &'a str,
-    pub row: &'a str,
+pub(crate) struct Aad<'a> {
+    pub(crate) table: &'a str,
+    pub(crate) column: &'a str,
+    pub(crate) row: &'a str,
 }
 
 /// What is wrong with the text of a keyring. It never holds the key.
@@ -84,7 +84,7 @@ impl Keyring {
     }
 
     /// Encrypts under the newest key.
-    pub fn seal(&self, aad: Aad<'_>, plaintext: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&self, aad: Aad<'_>, plaintext: &[u8]) -> Vec<u8> {
         let (id, cipher) = &self.keys[0];
         let mut nonce = [0; NONCE];
         SysRng
@@ -98,16 +98,24 @@ impl Keyring {
             .encrypt(&XNonce::from(nonce), payload)
             .expect("a value in memory is far below the cipher's limit");
         let mut out = Vec::with_capacity(2 + id.len() + NONCE + sealed.len());
-        out.push(VERSION);
-        out.push(u8::try_from(id.len()).expect("ids have at most 64 characters"));
-        out.extend_from_slice(id.as_bytes());
+        out.extend_from_slice(&prefix(id));
         out.extend_from_slice(&nonce);
         out.extend_from_slice(&sealed);
         out
     }
 
+    /// The keys' ids, newest first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|(id, _)| id.as_str())
+    }
+
+    /// What every value begins with that was sealed under the newest key, and no other does.
+    pub(crate) fn newest_prefix(&self) -> Vec<u8> {
+        prefix(&self.keys[0].0)
+    }
+
     /// Decrypts under whichever key sealed it.
-    pub fn open(&self, aad: Aad<'_>, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+    pub(crate) fn open(&self, aad: Aad<'_>, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let (id, nonce, ciphertext) = parts(sealed).ok_or(SealError::Form)?;
         let (_, cipher) = self
             .keys
@@ -148,6 +156,11 @@ fn is_id(id: &str) -> bool {
         && id
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn prefix(id: &str) -> Vec<u8> {
+    let length = u8::try_from(id.len()).expect("ids have at most 64 characters");
+    [&[VERSION, length], id.as_bytes()].concat()
 }
 
 fn parts(sealed: &[u8]) -> Option<(&[u8], [u8; NONCE], &[u8])> {

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod jid;
 pub mod keyring;
 pub mod phone;
+pub mod sealed;
 pub mod token;
 
 // entities

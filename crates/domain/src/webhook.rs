@@ -6,16 +6,17 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::dead_letter;
 use crate::event_type::{EventType, covers};
 use crate::health;
-use crate::keyring::{Aad, Keyring, SealError};
+use crate::keyring::{Keyring, SealError};
 use crate::parking;
 use crate::phone::Phone;
 use crate::schema::whatsapp_webhooks as webhooks;
+use crate::sealed::{WEBHOOK_HEADERS, WEBHOOK_SECRET};
 use crate::statement::Statement;
 
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -77,25 +78,12 @@ pub type Cursor = (DateTime<Utc>, Uuid);
 
 /// Seals a signing secret for the webhook's row.
 pub fn seal_secret(keyring: &Keyring, id: Uuid, secret: &SecretString) -> Vec<u8> {
-    keyring.seal(
-        secret_place(&id.to_string()),
-        secret.expose_secret().as_bytes(),
-    )
+    WEBHOOK_SECRET.seal_text(keyring, &id.to_string(), secret)
 }
 
 /// Opens a signing secret of the webhook's row, the present or the previous one.
 pub fn open_secret(keyring: &Keyring, id: Uuid, sealed: &[u8]) -> Result<SecretString, SealError> {
-    let opened = keyring.open(secret_place(&id.to_string()), sealed)?;
-    let text = String::from_utf8(opened).map_err(|_| SealError::Form)?;
-    Ok(text.into())
-}
-
-fn secret_place(row: &str) -> Aad<'_> {
-    Aad {
-        table: "whatsapp_webhooks",
-        column: "secret",
-        row,
-    }
+    WEBHOOK_SECRET.open_text(keyring, &id.to_string(), sealed)
 }
 
 /// Names and values of a webhook's own headers.
@@ -104,20 +92,13 @@ pub type Headers = BTreeMap<String, String>;
 /// Seals a webhook's own headers, values and names, for its row.
 pub fn seal_headers(keyring: &Keyring, id: Uuid, headers: &Headers) -> Vec<u8> {
     let text = serde_json::to_vec(headers).expect("a map of texts is JSON");
-    keyring.seal(headers_place(&id.to_string()), &text)
+    WEBHOOK_HEADERS.seal(keyring, &id.to_string(), &text)
 }
 
 /// Opens the headers of the webhook's row.
 pub fn open_headers(keyring: &Keyring, id: Uuid, sealed: &[u8]) -> Result<Headers, SealError> {
-    let opened = keyring.open(headers_place(&id.to_string()), sealed)?;
+    let opened = WEBHOOK_HEADERS.open(keyring, &id.to_string(), sealed)?;
     serde_json::from_slice(&opened).map_err(|_| SealError::Form)
-}
-
-fn headers_place(row: &str) -> Aad<'_> {
-    Aad {
-        column: "custom_headers",
-        ..secret_place(row)
-    }
 }
 
 impl Webhook {

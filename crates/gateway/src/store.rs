@@ -25,7 +25,8 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use domain::keyring::{Aad, Keyring};
+use domain::keyring::Keyring;
+use domain::sealed::Place;
 use runtime::postgres::Pool;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -193,27 +194,12 @@ impl Store {
     }
 
     fn seal(&self, place: Place, row: &str, plaintext: &[u8]) -> Vec<u8> {
-        self.shelf.keyring.seal(
-            Aad {
-                table: place.table,
-                column: place.column,
-                row: &self.row(row),
-            },
-            plaintext,
-        )
+        place.seal(&self.shelf.keyring, &self.row(row), plaintext)
     }
 
     fn open(&self, place: Place, row: &str, sealed: &[u8]) -> Result<Vec<u8>> {
-        self.shelf
-            .keyring
-            .open(
-                Aad {
-                    table: place.table,
-                    column: place.column,
-                    row: &self.row(row),
-                },
-                sealed,
-            )
+        place
+            .open(&self.shelf.keyring, &self.row(row), sealed)
             .map_err(|error| StoreError::Serialization(Box::new(error)))
     }
 
@@ -228,11 +214,4 @@ impl Store {
 enum Order {
     Any,
     AfterPendingRows,
-}
-
-/// A sealed column.
-#[derive(Clone, Copy)]
-struct Place {
-    table: &'static str,
-    column: &'static str,
 }

@@ -10,6 +10,7 @@ mod dispatcher;
 mod events;
 mod gateway;
 mod isolation;
+mod keys;
 mod options;
 mod outages;
 mod process;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Text};
 use diesel_async::RunQueryDsl;
+use domain::sealed::APP_STATE_KEY;
 use domain::statement::Statement;
 use whatsapp_rust::async_trait;
 use whatsapp_rust::wacore::appstate::hash::HashState;
@@ -15,17 +16,12 @@ use whatsapp_rust::wacore::appstate::processor::AppStateMutationMAC;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use whatsapp_rust::wacore::store::traits::{AppStateSyncKey, AppSyncStore};
 
+use super::Store;
 use super::columns::last_by_key;
 use super::patience::Patience;
 use super::schema::{
     protocol_app_state_keys as keys, protocol_app_state_macs as macs,
     protocol_app_state_versions as versions,
-};
-use super::{Place, Store};
-
-const KEY: Place = Place {
-    table: "protocol_app_state_keys",
-    column: "key_data",
 };
 
 #[async_trait]
@@ -43,7 +39,7 @@ impl AppSyncStore for Store {
             .await?;
         row.map(|(sealed, fingerprint, timestamp)| {
             Ok(AppStateSyncKey {
-                key_data: self.open(KEY, &hex::encode(key_id), &sealed)?,
+                key_data: self.open(APP_STATE_KEY, &hex::encode(key_id), &sealed)?,
                 fingerprint,
                 timestamp,
             })
@@ -52,7 +48,7 @@ impl AppSyncStore for Store {
     }
 
     async fn set_sync_key(&self, key_id: &[u8], key: AppStateSyncKey) -> Result<()> {
-        let sealed = self.seal(KEY, &hex::encode(key_id), &key.key_data);
+        let sealed = self.seal(APP_STATE_KEY, &hex::encode(key_id), &key.key_data);
         self.write("set_sync_key", Patience::Outage, async |conn| {
             Statement::new(
                 r#"INSERT INTO protocol_app_state_keys

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel::sql_types::{Binary, Integer};
 use diesel_async::RunQueryDsl;
+use domain::sealed::DEVICE;
 use domain::statement::Statement;
 use serde::{Deserialize, Serialize};
 use whatsapp_rust::async_trait;
@@ -19,14 +20,10 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use whatsapp_rust::wacore::store::traits::DeviceStore;
 use whatsapp_rust::waproto::whatsapp::DeviceProps;
 
+use super::Store;
 use super::patience::Patience;
 use super::schema::protocol_devices as devices;
-use super::{Place, Store};
 
-const DATA: Place = Place {
-    table: "protocol_devices",
-    column: "data",
-};
 const VERSION: u32 = 1;
 
 #[derive(Serialize)]
@@ -72,7 +69,7 @@ impl DeviceStore for Store {
     async fn load(&self) -> Result<Option<Device>> {
         match self.device_data().await?.flatten() {
             Some(sealed) => {
-                let json = self.open(DATA, "", &sealed)?;
+                let json = self.open(DEVICE, "", &sealed)?;
                 parse(&json).map(Some)
             }
             None => Ok(None),
@@ -131,7 +128,7 @@ impl Store {
             device_props: device.device_props.encode_to_vec(),
         })
         .map_err(|error| StoreError::Serialization(Box::new(error)))?;
-        Ok(self.seal(DATA, "", &json))
+        Ok(self.seal(DEVICE, "", &json))
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Text};
 use diesel_async::RunQueryDsl;
+use domain::sealed::MESSAGE_SECRET;
 use domain::statement::Statement;
 use whatsapp_rust::async_trait;
 use whatsapp_rust::wacore::store::error::Result;
@@ -13,14 +14,9 @@ use whatsapp_rust::wacore::store::traits::{
     MsgSecretEntry, MsgSecretStore, merge_msg_secret_expiry, merge_msg_secret_message_ts,
 };
 
+use super::Store;
 use super::patience::Patience;
 use super::schema::protocol_message_secrets as secrets;
-use super::{Place, Store};
-
-const SECRET: Place = Place {
-    table: "protocol_message_secrets",
-    column: "secret",
-};
 
 #[async_trait]
 impl MsgSecretStore for Store {
@@ -35,7 +31,13 @@ impl MsgSecretStore for Store {
         let timestamps: Vec<i64> = merged.iter().map(|entry| entry.message_ts).collect();
         let sealed: Vec<Vec<u8>> = merged
             .iter()
-            .map(|e| self.seal(SECRET, &row(&e.chat, &e.sender, &e.msg_id), &e.secret))
+            .map(|e| {
+                self.seal(
+                    MESSAGE_SECRET,
+                    &row(&e.chat, &e.sender, &e.msg_id),
+                    &e.secret,
+                )
+            })
             .collect();
         self.write("put_msg_secrets", Patience::Outage, async |conn| {
             Statement::new(
@@ -92,7 +94,7 @@ impl MsgSecretStore for Store {
             .await?;
         found
             .map(|(sealed, timestamp)| {
-                let secret = self.open(SECRET, &row(chat, sender, msg_id), &sealed)?;
+                let secret = self.open(MESSAGE_SECRET, &row(chat, sender, msg_id), &sealed)?;
                 Ok((secret, timestamp))
             })
             .transpose()

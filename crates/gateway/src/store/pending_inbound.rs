@@ -26,22 +26,18 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::message::{is_committed, storable, storable_id};
+use domain::sealed::PENDING_BODY;
 use domain::statement::Statement;
 use uuid::Uuid;
 use whatsapp_rust::async_trait;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use whatsapp_rust::wacore::store::traits::{PendingInboundKey, PendingInboundRow};
 
+use super::Store;
 use super::columns::last_by_key;
 use super::inflight::Key;
 use super::patience::Patience;
 use super::schema::protocol_pending_inbound as pending;
-use super::{Place, Store};
-
-const BODY: Place = Place {
-    table: "protocol_pending_inbound",
-    column: "body",
-};
 
 /// A message that can be neither replayed nor read again. Chat and sender are as the library gives them:
 /// the stanza's own.
@@ -88,7 +84,9 @@ impl Store {
         let bodies: Vec<Option<Vec<u8>>> = keys
             .iter()
             .zip(&rows)
-            .map(|(key, row)| Some(self.seal(BODY, &hex::encode(key.as_bytes()), row.message)))
+            .map(|(key, row)| {
+                Some(self.seal(PENDING_BODY, &hex::encode(key.as_bytes()), row.message))
+            })
             .collect();
         self.put_rows(
             "store_pending_inbound",
@@ -118,7 +116,7 @@ impl Store {
         }
         match known {
             Known::Body(sealed) => self
-                .open(BODY, &hex::encode(key.as_bytes()), &sealed)
+                .open(PENDING_BODY, &hex::encode(key.as_bytes()), &sealed)
                 .map(Some),
             Known::Settled => Ok(None),
             Known::Nothing => {
@@ -136,7 +134,7 @@ impl Store {
         }
         match self.look_up(key, chat, id, Patience::Brief).await? {
             Known::Body(sealed) => self
-                .open(BODY, &hex::encode(key.as_bytes()), &sealed)
+                .open(PENDING_BODY, &hex::encode(key.as_bytes()), &sealed)
                 .map(Earlier::Read),
             Known::Settled => Ok(Earlier::Settled),
             Known::Nothing => Ok(Earlier::Unread),

@@ -4,23 +4,16 @@ use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer};
 use diesel_async::RunQueryDsl;
+use domain::sealed::{PREKEY, SIGNED_PREKEY};
 use domain::statement::Statement;
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
+use super::Store;
 use super::columns::last_by_key;
 use super::patience::Patience;
 use super::schema::{protocol_prekeys as prekeys, protocol_signed_prekeys as signed_prekeys};
-use super::{Place, Store};
 
-const PREKEY: Place = Place {
-    table: "protocol_prekeys",
-    column: "record",
-};
-const SIGNED_PREKEY: Place = Place {
-    table: "protocol_signed_prekeys",
-    column: "record",
-};
 impl Store {
     pub(super) async fn replace_prekeys(
         &self,

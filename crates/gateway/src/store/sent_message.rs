@@ -4,17 +4,13 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Binary, Double, Integer, Text};
 use diesel_async::RunQueryDsl;
+use domain::sealed::SENT_MESSAGE;
 use domain::statement::Statement;
 use whatsapp_rust::wacore::store::error::Result;
 
+use super::Store;
 use super::patience::Patience;
 use super::schema::protocol_sent_messages as sent;
-use super::{Place, Store};
-
-const SENT: Place = Place {
-    table: "protocol_sent_messages",
-    column: "payload",
-};
 
 impl Store {
     pub(super) async fn keep_sent_message(
@@ -23,7 +19,7 @@ impl Store {
         message_id: &str,
         payload: &[u8],
     ) -> Result<()> {
-        let sealed = self.seal(SENT, &sent_row(chat_jid, message_id), payload);
+        let sealed = self.seal(SENT_MESSAGE, &sent_row(chat_jid, message_id), payload);
         self.write("store_sent_message", Patience::Brief, async |conn| {
             Statement::new(
                 "INSERT INTO protocol_sent_messages (device_id, chat_jid, message_id, payload)
@@ -57,7 +53,7 @@ impl Store {
             })
             .await?;
         sealed
-            .map(|sealed| self.open(SENT, &sent_row(chat_jid, message_id), &sealed))
+            .map(|sealed| self.open(SENT_MESSAGE, &sent_row(chat_jid, message_id), &sealed))
             .transpose()
     }
 

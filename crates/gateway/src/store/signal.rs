@@ -8,27 +8,19 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Binary, Bool, Integer, Text};
 use diesel_async::RunQueryDsl;
+use domain::sealed::{Place, SENDER_KEY, SESSION};
 use domain::statement::Statement;
 use whatsapp_rust::async_trait;
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use whatsapp_rust::wacore::store::traits::SignalStore;
 
+use super::Store;
 use super::columns::last_by_key;
 use super::patience::Patience;
 use super::schema::{
     protocol_identities as identities, protocol_sender_keys as sender_keys,
     protocol_sessions as sessions,
-};
-use super::{Place, Store};
-
-const SESSION: Place = Place {
-    table: "protocol_sessions",
-    column: "record",
-};
-const SENDER_KEY: Place = Place {
-    table: "protocol_sender_keys",
-    column: "record",
 };
 
 #[async_trait]

@@ -3,18 +3,14 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
+use domain::sealed::TC_TOKEN;
 use domain::statement::Statement;
 use whatsapp_rust::wacore::store::error::Result;
 use whatsapp_rust::wacore::store::traits::TcTokenEntry;
 
+use super::Store;
 use super::patience::Patience;
 use super::schema::protocol_tc_tokens as tokens;
-use super::{Place, Store};
-
-const TOKEN: Place = Place {
-    table: "protocol_tc_tokens",
-    column: "token",
-};
 
 impl Store {
     pub(super) async fn find_tc_token(&self, jid: &str) -> Result<Option<TcTokenEntry>> {
@@ -34,7 +30,7 @@ impl Store {
             .await?;
         row.map(|(sealed, token_timestamp, sender_timestamp)| {
             let token = match sealed {
-                Some(sealed) => self.open(TOKEN, jid, &sealed)?,
+                Some(sealed) => self.open(TC_TOKEN, jid, &sealed)?,
                 None => Vec::new(),
             };
             Ok(TcTokenEntry {
@@ -161,6 +157,6 @@ impl Store {
     }
 
     fn sealed_token(&self, jid: &str, token: &[u8]) -> Option<Vec<u8>> {
-        (!token.is_empty()).then(|| self.seal(TOKEN, jid, token))
+        (!token.is_empty()).then(|| self.seal(TC_TOKEN, jid, token))
     }
 }

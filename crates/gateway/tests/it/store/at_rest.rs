@@ -1,3 +1,5 @@
+use domain::keyring::Keyring;
+use domain::sealed::PLACES;
 use whatsapp_rust::wacore::store::Device;
 use whatsapp_rust::wacore::store::error::StoreError;
 use whatsapp_rust::wacore::store::traits::{DeviceStore, MsgSecretStore, SignalStore};
@@ -5,7 +7,7 @@ use whatsapp_rust::wacore::store::traits::{DeviceStore, MsgSecretStore, SignalSt
 use gateway::store::{Store, delete_device, find_device};
 
 use super::contents::{PUBLIC, SECRETS, assert_filled, fill};
-use super::world::World;
+use super::world::{KEYS, World};
 
 /// As it stands in a dump of a bytea column.
 fn hex_of(bytes: &[u8]) -> String {
@@ -58,6 +60,28 @@ async fn a_store_that_is_opened_again_finds_everything() {
     let world = World::new().await;
     let device = fill(&world.store().await).await;
     assert_filled(&world.store().await, &device).await;
+}
+
+#[tokio::test]
+async fn all_that_is_sealed_opens_under_another_key_when_it_was_sealed_anew() {
+    const NEW: &str = "new:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
+    let world = World::new().await;
+    let device = fill(&world.store().await).await;
+    let keyring = Keyring::parse(&format!("{NEW},{KEYS}")).unwrap();
+    let mut conn = world.database.connect().await;
+    for place in PLACES {
+        let rotated = place.rotate(&mut conn, &keyring).await.unwrap();
+        assert_eq!(
+            (rotated.left, rotated.failures.len()),
+            (0, 0),
+            "{rotated:?}"
+        );
+        // Every column that the store seals is filled.
+        if place.table().starts_with("protocol_") {
+            assert!(rotated.count > 0, "{rotated:?}");
+        }
+    }
+    assert_filled(&world.store_under(NEW).await, &device).await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use testkit::Database;
 use uuid::Uuid;
 use whatsapp_rust::async_trait;
 
-const KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(super) const KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 pub(super) struct World {
     pub(super) database: Database,
@@ -79,10 +79,23 @@ impl World {
     }
 
     pub(super) async fn store_of(&self, connection_id: Uuid) -> Store {
+        self.open(connection_id, self.shelf()).await
+    }
+
+    /// A store over the world's own connection that has these keys.
+    pub(super) async fn store_under(&self, keys: &str) -> Store {
+        let shelf = Shelf {
+            keyring: Arc::new(Keyring::parse(keys).unwrap()),
+            ..self.shelf()
+        };
+        self.open(self.connection_id, shelf).await
+    }
+
+    async fn open(&self, connection_id: Uuid, shelf: Shelf) -> Store {
         let device_id = find_or_create_device(&mut self.database.connect().await, connection_id)
             .await
             .unwrap();
-        Store::new(self.shelf(), connection_id, device_id)
+        Store::new(shelf, connection_id, device_id)
     }
 
     pub(super) async fn another_connection(&self) -> Uuid {
