@@ -44,7 +44,9 @@ pub(super) async fn inflict(stage: &mut Stage) -> anyhow::Result<()> {
     for fault in 0..stage.faults {
         stage.moment(fault).await?;
         let sleeper = fault % stage.system.dispatchers.len();
-        let overslept = sleep_too_long(stage, sleeper, &mut records).await?;
+        // The last one wakes when all is decided; the one before it while another attempt is under way.
+        let wakes_late = (stage.faults - fault) % 2 == 1;
+        let overslept = sleep_too_long(stage, sleeper, wakes_late, &mut records).await?;
         taken += overslept.len();
         stage.overslept(overslept);
     }
@@ -52,10 +54,11 @@ pub(super) async fn inflict(stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stops a dispatcher until what it held has been taken from it. Returns these events.
+/// Stops a dispatcher until what it held has been taken from it, or also decided. Returns these events.
 async fn sleep_too_long(
     stage: &mut Stage,
     sleeper: usize,
+    wakes_late: bool,
     records: &mut Records,
 ) -> anyhow::Result<Vec<Uuid>> {
     let mut overslept = Vec::new();
@@ -65,6 +68,9 @@ async fn sleep_too_long(
         dispatcher.freeze().await;
         let stopped = Instant::now();
         overslept = until_taken(stage.system.servers.database_url(), stopped).await;
+        if wakes_late {
+            decided(records, &overslept).await;
+        }
         dispatcher.thaw();
         if !overslept.is_empty() {
             break;
@@ -94,6 +100,22 @@ async fn something_is_in_flight(records: &mut Records) {
                 sleep(UNDER_WAY).await;
                 Err("nothing is under way".to_owned())
             }
+        }
+    })
+    .await;
+}
+
+/// Waits until nobody has any of these in hand.
+async fn decided(records: &mut Records, events: &[Uuid]) {
+    eventually(PATIENCE, async || {
+        let claims = records.claims().await;
+        let claims = claims.map_err(|error| format!("{error:#}"))?;
+        let held = claims
+            .iter()
+            .filter(|claim| events.contains(&claim.event_id));
+        match held.count() {
+            0 => Ok(()),
+            held => Err(format!("{held} events are being attempted")),
         }
     })
     .await;
