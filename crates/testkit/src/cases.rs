@@ -196,8 +196,10 @@ async fn play(case: Case, scale: &Scale) -> anyhow::Result<Played> {
         Case::BadReceivers => bail!("{case} needs no phones"),
     }
     let (told, observed) = stage.end().await?;
+    let mut verdict = invariants::judge(&observed, case.rules());
+    verdict.violations.extend(told.broken);
     Ok(Played {
-        verdict: invariants::judge(&observed, case.rules()),
+        verdict,
         kills: told.kills,
         extra: told.extra,
     })

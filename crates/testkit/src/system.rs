@@ -19,6 +19,7 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use rustix::process::Pid;
 
+use crate::process::Output;
 use crate::servers::{Server, Servers};
 use crate::{Process, Program, free_port};
 pub use account::Account;
@@ -93,9 +94,9 @@ impl Ground {
         Records::connect(self.servers.database_url()).await
     }
 
-    /// What of the promise is broken; nothing, as it should be.
+    /// See [`System::verify`].
     pub async fn verify(&self) -> anyhow::Result<Vec<String>> {
-        self.records().await?.losses().await
+        verify(&self.servers).await
     }
 
     /// Starts everything and waits until all of it is ready.
@@ -181,6 +182,11 @@ impl System {
         Records::connect(self.servers.database_url()).await
     }
 
+    /// What `recado-api verify` finds broken; nothing, as it should be.
+    pub async fn verify(&self) -> anyhow::Result<Vec<String>> {
+        verify(&self.servers).await
+    }
+
     /// The doorbell's server.
     pub async fn redis(&self) -> anyhow::Result<redis::aio::MultiplexedConnection> {
         let client = redis::Client::open(self.servers.redis_url())?;
@@ -263,13 +269,33 @@ impl Logs {
     }
 }
 
-async fn command(servers: &Servers, arguments: &[&str]) -> anyhow::Result<String> {
+async fn verify(servers: &Servers) -> anyhow::Result<Vec<String>> {
+    let done = run(servers, &["verify"]).await;
+    let broken = done
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("broken"));
+    let broken: Vec<String> = broken.map(str::to_owned).collect();
+    ensure!(
+        done.status.success() == broken.is_empty(),
+        "recado-api verify: {}\n{}{}",
+        done.status,
+        done.stdout,
+        done.stderr
+    );
+    Ok(broken)
+}
+
+async fn run(servers: &Servers, arguments: &[&str]) -> Output {
     let program = Program::new("recado-api")
         .env("APP_ENV", "development")
         .env("DATABASE_URL", servers.database_url())
         .env("REDIS_URL", servers.redis_url());
-    let program = arguments.iter().fold(program, Program::arg);
-    let done = program.run().await;
+    arguments.iter().fold(program, Program::arg).run().await
+}
+
+async fn command(servers: &Servers, arguments: &[&str]) -> anyhow::Result<String> {
+    let done = run(servers, arguments).await;
     ensure!(
         done.status.success(),
         "recado-api {}: {}\n{}",

@@ -133,7 +133,6 @@ pub(super) async fn play(scale: &Scale) -> anyhow::Result<Played> {
         let status = dispatcher.stop().await;
         ensure!(status.success(), "a dispatcher ended with {status}");
     }
-    let losses = ground.verify().await?;
     let seen = Seen {
         webhook_timeout: WEBHOOK_TIMEOUT,
         kept: all,
@@ -145,7 +144,9 @@ pub(super) async fn play(scale: &Scale) -> anyhow::Result<Played> {
         strikes,
     };
     let mut played = told(&seen);
-    played.verdict.violations.extend(losses);
+    let violations = &mut played.verdict.violations;
+    violations.extend(ground.verify().await?);
+    violations.extend(records.losses().await?);
     if !storm.measured.is_zero() {
         compare(&mut played, &seen, well, bad);
     }

@@ -1,9 +1,11 @@
 //! A dispatcher stands still with deliveries in flight until its claims have run out and another has taken
 //! them. Then it goes on: what it brings is on record as superseded, and changes nothing.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Scale;
@@ -18,6 +20,8 @@ const ANSWER_AFTER: Duration = Duration::from_millis(400);
 const PAUSE: f64 = 22.0;
 /// The traffic before and in the last pause, in seconds.
 const LAST: f64 = 10.0;
+/// A claim that is so old has been sent.
+const UNDER_WAY: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A dispatcher that is stopped may just then have nothing in hand.
 const TRIES: usize = 10;
@@ -40,7 +44,9 @@ pub(super) async fn inflict(stage: &mut Stage) -> anyhow::Result<()> {
     for fault in 0..stage.faults {
         stage.moment(fault).await?;
         let sleeper = fault % stage.system.dispatchers.len();
-        let overslept = sleep_too_long(stage, sleeper, &mut records).await?;
+        // The last one wakes when all is decided; the one before it while another attempt is under way.
+        let wakes_late = (stage.faults - fault) % 2 == 1;
+        let overslept = sleep_too_long(stage, sleeper, wakes_late, &mut records).await?;
         taken += overslept.len();
         stage.overslept(overslept);
     }
@@ -48,10 +54,11 @@ pub(super) async fn inflict(stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stops a dispatcher until what it held has been taken from it. Returns these events.
+/// Stops a dispatcher until what it held has been taken from it, or also decided. Returns these events.
 async fn sleep_too_long(
     stage: &mut Stage,
     sleeper: usize,
+    wakes_late: bool,
     records: &mut Records,
 ) -> anyhow::Result<Vec<Uuid>> {
     let mut overslept = Vec::new();
@@ -61,6 +68,9 @@ async fn sleep_too_long(
         dispatcher.freeze().await;
         let stopped = Instant::now();
         overslept = until_taken(stage.system.servers.database_url(), stopped).await;
+        if wakes_late {
+            decided(records, &overslept).await;
+        }
         dispatcher.thaw();
         if !overslept.is_empty() {
             break;
@@ -73,11 +83,40 @@ async fn sleep_too_long(
     Ok(overslept)
 }
 
+/// Waits until a claim is out that was out a moment ago: its request is under way.
 async fn something_is_in_flight(records: &mut Records) {
-    eventually(PATIENCE, async || match records.claims().await {
-        Ok(claims) if claims.is_empty() => Err("no claim is out".to_owned()),
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{error:#}")),
+    let mut before = HashSet::new();
+    eventually(PATIENCE, async || {
+        let claims = records
+            .claims()
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        let now: HashSet<_> = claims.iter().map(|claim| claim.token).collect();
+        let is_in_flight = !now.is_disjoint(&before);
+        before = now;
+        match is_in_flight {
+            true => Ok(()),
+            false => {
+                sleep(UNDER_WAY).await;
+                Err("nothing is under way".to_owned())
+            }
+        }
+    })
+    .await;
+}
+
+/// Waits until nobody has any of these in hand.
+async fn decided(records: &mut Records, events: &[Uuid]) {
+    eventually(PATIENCE, async || {
+        let claims = records.claims().await;
+        let claims = claims.map_err(|error| format!("{error:#}"))?;
+        let held = claims
+            .iter()
+            .filter(|claim| events.contains(&claim.event_id));
+        match held.count() {
+            0 => Ok(()),
+            held => Err(format!("{held} events are being attempted")),
+        }
     })
     .await;
 }

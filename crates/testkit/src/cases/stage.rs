@@ -33,6 +33,8 @@ pub(super) struct Stage {
 pub(super) struct Told {
     pub(super) kills: usize,
     pub(super) extra: Vec<(&'static str, String)>,
+    /// What `verify` found.
+    pub(super) broken: Vec<String>,
     overslept: HashMap<Uuid, usize>,
 }
 
@@ -135,6 +137,7 @@ impl Stage {
             let status = dispatcher.stop().await;
             ensure!(status.success(), "a dispatcher ended with {status}");
         }
+        told.broken = system.verify().await?;
         let mut records = system.records().await?;
         let observed = Observed {
             accounts,

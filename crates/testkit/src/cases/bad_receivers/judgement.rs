@@ -244,9 +244,14 @@ impl Seen {
     }
 }
 
+/// Of a webhook, both by their numbers.
+type Chat = (usize, usize);
+/// The place among all requests, the order of commit, and the event.
+type Arrival = (usize, i64, Uuid);
+
 /// In each chat of a webhook that wants order, the first arrivals are in the order of commit.
 fn check_order(seen: &Seen, fates: &HashMap<Uuid, Fate>, complaints: &mut Complaints) {
-    let mut chats: BTreeMap<(usize, usize), Vec<(usize, i64, Uuid)>> = BTreeMap::new();
+    let mut chats: BTreeMap<Chat, Vec<Arrival>> = BTreeMap::new();
     let well = |kept: Kept| kept.ordered && kept.manner == Manner::Well;
     for committed in seen.committed.iter().filter(|it| well(seen.kept[it.line])) {
         let fate = fates.get(&committed.event);
