@@ -127,7 +127,9 @@ pub(crate) async fn forget(conn: &mut AsyncPgConnection, webhook: Uuid) -> Query
     .await
 }
 
-/// Counts from the locked row: as the statement's snapshot has it, another's failures would be missing.
+/// Counts from the locked row: as the statement's snapshot has it, another's failures would be missing. One
+/// more success of a webhook that is well is written once a second: with a thousand of them in a batch the
+/// rows of webhooks would cost more than those of events.
 async fn update(
     conn: &mut AsyncPgConnection,
     health: &BTreeMap<Uuid, Health<'_>>,
@@ -141,6 +143,8 @@ async fn update(
                  input.failures + CASE WHEN input.succeeded THEN 0 ELSE w.failure_count END AS counted,
                  w.opened_at <= now() - make_interval(days => ?) AS long_open
              FROM whatsapp_webhooks w JOIN input ON input.id = w.id
+             WHERE NOT (input.succeeded AND input.failures = 0 AND w.status = 'active' AND w.failure_count = 0
+                 AND w.last_success_at > now() - interval '1 second')
              ORDER BY w.id FOR NO KEY UPDATE OF w),
          judged AS MATERIALIZED (
              SELECT locked.*, counted >= ? OR (was_open AND NOT succeeded) AS is_open,
