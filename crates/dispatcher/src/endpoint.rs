@@ -47,11 +47,16 @@ impl Endpoint {
     fn open(destination: Destination, opener: &Opener) -> Result<Self, SecretError> {
         let now = Instant::now();
         let id = destination.webhook_id;
-        let ranges: Vec<IpNet> = destination
+        let ranges: Result<Vec<IpNet>, _> = destination
             .allowed_ip_ranges
             .iter()
-            .filter_map(|range| range.parse().ok())
+            .map(|range| range.parse())
             .collect();
+        // One that can't be read allows nothing: without any, everything would be allowed.
+        let (ranges, unread) = match ranges {
+            Ok(ranges) => (ranges, None),
+            Err(_) => (Vec::new(), Some(Forbidden::Range)),
+        };
         let previous = destination.previous_secret.as_deref().map(|sealed| {
             let seconds = destination.previous_secret_seconds.unwrap_or_default();
             let lasts = Duration::try_from_secs_f64(seconds).unwrap_or_default();
@@ -62,7 +67,10 @@ impl Endpoint {
             max_retries: destination.max_retries,
             terms: terms(&destination),
             rates: rates(&destination),
-            target: opener.guard.admit(&destination.webhook_url, &ranges),
+            target: match unread {
+                None => opener.guard.admit(&destination.webhook_url, &ranges),
+                Some(forbidden) => Err(forbidden),
+            },
             client: opener.clients.within(ranges),
             headers: match &destination.custom_headers {
                 Some(sealed) => headers(&webhook::open_headers(&opener.keyring, id, sealed)?),

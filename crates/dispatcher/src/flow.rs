@@ -75,6 +75,21 @@ impl Work {
     }
 }
 
+/// How a request went.
+#[derive(Debug, Clone, Copy)]
+struct Went {
+    answered: bool,
+    delivered: bool,
+}
+
+impl Went {
+    /// Nothing was sent, and nothing is to be said of the receiver.
+    const NOWHERE: Self = Self {
+        answered: true,
+        delivered: true,
+    };
+}
+
 pub(crate) struct Flow {
     lanes: Mutex<Lanes<Work>>,
     /// Wakes the one who watches over what time alone makes ready.
@@ -157,23 +172,33 @@ impl Flow {
             let webhook = job.webhook;
             let start = Instant::now();
             self.meters.in_flight.increment(1);
-            let (answered, lagged) = self.process_at_length(job).await;
+            let (went, lagged) = self.process_at_length(job).await;
             self.meters.in_flight.decrement(1);
             let now = Instant::now();
             let ended = Ended {
                 took: now - start,
-                answered,
+                answered: went.answered,
+                delivered: went.delivered,
                 lagged,
             };
-            let (job, more, wakes, wants) = {
+            let (spared, job, more, wakes, wants) = {
                 let mut lanes = self.lanes();
                 let wakes = lanes.wakes_at();
-                lanes.finish(webhook, ended, now);
+                let spared = lanes.finish(webhook, ended, now);
                 let job = lanes.next(now);
                 let more: Vec<_> = std::iter::from_fn(|| lanes.next(now)).collect();
-                (job, more, lanes.wakes_at() != wakes, lanes.wants(now))
+                (
+                    spared,
+                    job,
+                    more,
+                    lanes.wakes_at() != wakes,
+                    lanes.wants(now),
+                )
             };
             next = job;
+            for spared in spared {
+                self.park_backlog(spared);
+            }
             self.start(more);
             self.ask(wants);
             if wakes {
@@ -182,13 +207,13 @@ impl Flow {
         }
     }
 
-    /// Processes a job, and lets another one start meanwhile if it takes long. Whether there was an
-    /// answer, and whether it took long.
-    async fn process_at_length(self: &Arc<Self>, job: Job<Work>) -> (bool, bool) {
+    /// Processes a job, and lets another one start meanwhile if it takes long. How it went, and whether it
+    /// took long.
+    async fn process_at_length(self: &Arc<Self>, job: Job<Work>) -> (Went, bool) {
         let webhook = job.webhook;
         let mut processing = pin!(self.process(job.work));
-        if let Ok(answered) = timeout(SLOW, &mut processing).await {
-            return (answered, false);
+        if let Ok(went) = timeout(SLOW, &mut processing).await {
+            return (went, false);
         }
         let lagged = self.lanes().lag(webhook, Instant::now());
         if lagged {
@@ -197,17 +222,17 @@ impl Flow {
         (processing.await, lagged)
     }
 
-    /// Attempts what one request carries. Whether the receiver answered.
-    async fn process(&self, mut job: Vec<Work>) -> bool {
+    /// Attempts what one request carries.
+    async fn process(&self, mut job: Vec<Work>) -> Went {
         if self.shutdown.soft().is_cancelled() {
             self.give_all_back(job, Reason::Stopping, Duration::ZERO);
-            return true;
+            return Went::NOWHERE;
         }
         let late = |work: &mut Work| work.left(self.timeout) < self.timeout + MARGIN;
         let too_late: Vec<Work> = job.extract_if(.., late).collect();
         self.give_all_back(too_late, Reason::Late, Duration::ZERO);
         let Some(first) = job.first() else {
-            return true;
+            return Went::NOWHERE;
         };
         for work in &job {
             if work.event.attempt_count == 0 && !work.event.probe {
@@ -225,18 +250,21 @@ impl Flow {
         let batch = parcel.is_batch.then_some(parcel.id);
         let Ok(attempt) = attempt else {
             self.give_all_back(job, Reason::Fault, jittered(AFTER_FAULT));
-            return false;
+            return Went::NOWHERE;
         };
         self.meters.attempted(&attempt);
         if let Some(failure) = &attempt.failure {
             let webhook = endpoint.webhook_id;
             tracing::debug!(%webhook, id = %parcel.id, "attempt failed: {}", failure.error);
         }
-        let answered = attempt.status.is_some();
+        let went = Went {
+            answered: attempt.status.is_some(),
+            delivered: attempt.failure.is_none(),
+        };
         for work in job {
             self.conclude(work, &attempt, batch);
         }
-        answered
+        went
     }
 
     fn conclude(&self, work: Work, attempt: &Attempt, batch_id: Option<Uuid>) {

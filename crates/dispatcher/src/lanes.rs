@@ -88,6 +88,7 @@ pub(crate) struct Ended {
     pub(crate) took: Duration,
     /// Whether the receiver answered, with whatever status.
     pub(crate) answered: bool,
+    pub(crate) delivered: bool,
     /// Whether it had been counted as a laggard.
     pub(crate) lagged: bool,
 }
@@ -148,7 +149,7 @@ impl<W> Lanes<W> {
         };
         let share = share(self.longest, &self.clients, lane.terms);
         let room = lane.room(now, share.min(self.longest));
-        if lane.waiting() >= room {
+        if lane.waiting() >= room || lane.is_failing() {
             let pace = lane.pace(now);
             return Err(Refused {
                 work: offer.work,
@@ -209,16 +210,25 @@ impl<W> Lanes<W> {
         true
     }
 
-    /// Notes that a request of that webhook ended.
-    pub(crate) fn finish(&mut self, webhook: Uuid, ended: Ended, now: Instant) {
+    /// Notes that a request of that webhook ended. Takes out what waits where so many have failed in a row
+    /// that its circuit is about to open: no attempt of theirs is to be used up.
+    pub(crate) fn finish(&mut self, webhook: Uuid, ended: Ended, now: Instant) -> Vec<Refused<W>> {
         match ended.lagged {
             true => self.laggards -= 1,
             false => self.running -= 1,
         }
+        let mut spared = Vec::new();
         if let Some(lane) = self.lanes.get_mut(&webhook) {
             lane.finished(ended, now);
+            let pace = lane.pace(now);
+            while lane.is_failing()
+                && let Some(work) = lane.pop_latest()
+            {
+                spared.push(Refused { work, pace });
+            }
             self.look(webhook, now);
         }
+        spared
     }
 
     /// Notes whether a lane may start something, now or later, and forgets one that has nothing.

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use dispatcher::config::{Config, DEFAULTS};
 use runtime::Service;
 
-/// Deliveries are many small allocations on several threads.
+/// Deliveries are many small allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -37,12 +37,16 @@ impl Maintenance {
             let Some(result) = soft.run_until_cancelled(self.serve()).await else {
                 return;
             };
-            // What this one has found is no longer this one's to tell.
+            // What this one has found is no longer this one's to tell, or could not be found out.
+            let unknown = match result {
+                Ok(()) => 0.0,
+                Err(error) => {
+                    tracing::warn!("upkeep of the tables: {error:#}");
+                    f64::NAN
+                }
+            };
             for rule in verify::Rule::ALL {
-                violations(rule).set(0.0);
-            }
-            if let Err(error) = result {
-                tracing::warn!("upkeep of the tables: {error:#}");
+                violations(rule).set(unknown);
             }
             if soft.run_until_cancelled(sleep(STAND_BY)).await.is_none() {
                 return;

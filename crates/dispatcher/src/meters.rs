@@ -141,7 +141,7 @@ fn describe() {
     );
     describe_gauge!(
         "recado_violations",
-        "Of a rule that is to hold always, how often it was found not to, by the dispatcher that asks."
+        "Of a rule that is to hold always, how often it was found not to, by the dispatcher that asks; NaN when it could not."
     );
     describe_counter!(
         "recado_dispatcher_errors_total",

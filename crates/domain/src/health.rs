@@ -24,6 +24,8 @@ const FIRST_PAUSE: f64 = 5.0;
 const LONGEST_PAUSE: f64 = 600.0;
 /// A webhook whose circuit has been open for so long is deactivated, in days.
 const DAYS_UNTIL_DEACTIVATED: i32 = 5;
+/// And so many probes have failed before: where there was nothing to send, nothing was asked.
+const PROBES_UNTIL_DEACTIVATED: i32 = 5;
 
 /// What a batch says of one webhook.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,15 +143,15 @@ async fn update(
          locked AS MATERIALIZED (
              SELECT input.*, w.status = 'failed' AS was_open, w.is_active AS was_active,
                  input.failures + CASE WHEN input.succeeded THEN 0 ELSE w.failure_count END AS counted,
-                 w.opened_at <= now() - make_interval(days => ?) AS long_open
+                 w.opened_at <= now() - make_interval(days => ?) AS long_open, w.probes
              FROM whatsapp_webhooks w JOIN input ON input.id = w.id
              WHERE NOT (input.succeeded AND input.failures = 0 AND w.status = 'active' AND w.failure_count = 0
                  AND w.last_success_at > now() - interval '1 second')
              ORDER BY w.id FOR NO KEY UPDATE OF w),
          judged AS MATERIALIZED (
              SELECT locked.*, counted >= ? OR (was_open AND NOT succeeded) AS is_open,
-                 (gone OR (was_open AND long_open AND NOT succeeded AND failures > 0)) AND was_active
-                     AS deactivated
+                 (gone OR (was_open AND long_open AND NOT succeeded AND failures > 0 AND probes >= ?))
+                     AND was_active AS deactivated
              FROM locked)
          UPDATE whatsapp_webhooks w
          SET failure_count = j.counted,
@@ -187,6 +189,7 @@ async fn update(
     .bind::<Array<Nullable<Double>>, _>(health.values().map(|h| h.probe_failed).collect::<Vec<_>>())
     .bind::<Integer, _>(DAYS_UNTIL_DEACTIVATED)
     .bind::<Integer, _>(FAILURES_UNTIL_FAILED)
+    .bind::<Integer, _>(PROBES_UNTIL_DEACTIVATED)
     .bind::<Double, _>(LONGEST_PAUSE)
     .bind::<Double, _>(FIRST_PAUSE)
     .load(conn)

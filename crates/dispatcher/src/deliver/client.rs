@@ -14,11 +14,15 @@ use ipnet::IpNet;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::connect::{Guarded, InTime};
+use super::connect::{Checks, Guarded, InTime, Lookups};
 use crate::guard::Guard;
 
 /// An unused connection is closed after this.
 const IDLE: Duration = Duration::from_secs(30);
+/// An HTTP/2 connection that many requests share is asked so often whether it lives, and is given up when
+/// it doesn't answer in time.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(5);
 /// Bytes of the head of an answer.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// Headers of an answer.
@@ -33,6 +37,7 @@ pub(crate) type Client = legacy::Client<InTime<HttpsConnector<Guarded>>, Full<By
 /// used again has been checked for whoever made it.
 pub(crate) struct Clients {
     guard: Guard,
+    lookups: Arc<Lookups>,
     tls: ClientConfig,
     /// Unused connections that are kept for one host, which several webhooks may share.
     idle_per_host: usize,
@@ -48,10 +53,11 @@ impl Clients {
         connect: Duration,
         idle_per_host: usize,
     ) -> anyhow::Result<Self> {
-        let tls = tls()?;
+        let (tls, lookups) = (tls()?, Arc::default());
         Ok(Self {
-            shared: client(&guard, Vec::new(), &tls, connect, idle_per_host),
+            shared: client(&guard, &lookups, Vec::new(), &tls, connect, idle_per_host),
             guard,
+            lookups,
             tls,
             idle_per_host,
             connect,
@@ -72,6 +78,7 @@ impl Clients {
         let client = within.entry(ranges.clone()).or_insert_with(|| {
             client(
                 &self.guard,
+                &self.lookups,
                 ranges,
                 &self.tls,
                 self.connect,
@@ -84,12 +91,17 @@ impl Clients {
 
 fn client(
     guard: &Guard,
+    lookups: &Arc<Lookups>,
     ranges: Vec<IpNet>,
     tls: &ClientConfig,
     connect: Duration,
     idle_per_host: usize,
 ) -> Client {
-    let guarded = Guarded(Arc::new((guard.clone(), ranges)));
+    let guarded = Guarded(Arc::new(Checks {
+        guard: guard.clone(),
+        ranges,
+        lookups: Arc::clone(lookups),
+    }));
     let secured = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
     let schemes = match guard.https_only {
         true => secured.https_only(),
@@ -99,6 +111,9 @@ fn client(
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(idle_per_host)
         .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PONG)
         .http1_max_buf_size(LARGEST_HEAD)
         .http1_max_headers(MOST_HEADERS)
         .build(InTime {

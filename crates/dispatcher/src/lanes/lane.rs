@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use domain::health::FAILURES_UNTIL_FAILED;
+
 use super::{Batch, Ended, Offer, PATIENCE, Terms};
 
 /// How long a request is thought to take before one has ended: a new lane has room for a whole claim.
@@ -36,6 +38,8 @@ pub(super) struct Lane<W> {
     waiting: VecDeque<Waiting<W>>,
     /// What may be in flight while slots run short: grows with answers, shrinks without.
     window: usize,
+    /// Requests that failed in a row.
+    failures: i32,
     /// How long its requests take: an exponential average.
     pace: Duration,
     /// When a request ended, or the first one began.
@@ -54,6 +58,7 @@ impl<W> Lane<W> {
             in_flight: 0,
             waiting: VecDeque::new(),
             window: FIRST_WINDOW,
+            failures: 0,
             pace: FIRST_PACE,
             moved: now,
             grants: VecDeque::new(),
@@ -165,10 +170,19 @@ impl<W> Lane<W> {
         self.in_flight -= 1;
         self.pace = (self.pace * 7 + ended.took) / 8;
         self.moved = now;
+        self.failures = match ended.delivered {
+            true => 0,
+            false => self.failures.saturating_add(1),
+        };
         self.window = match ended.answered {
             true => self.window.saturating_add(1).min(self.terms.max_in_flight),
             false => (self.window / 2).max(1),
         };
+    }
+
+    /// Whether its circuit is open, or about to be.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures >= FAILURES_UNTIL_FAILED
     }
 
     /// How many events should get through in [`PATIENCE`].
@@ -179,7 +193,12 @@ impl<W> Lane<W> {
             pace = pace.max(now.saturating_duration_since(self.moved));
         }
         let rounds = PATIENCE.as_secs_f64() / pace.as_secs_f64().max(1e-6);
-        let at_once = self.terms.max_in_flight * self.terms.batch.map_or(1, |b| b.max_events);
+        // One whose receiver doesn't answer gets no more through than it may try while slots run short.
+        let requests = match self.window < FIRST_WINDOW {
+            true => self.window,
+            false => self.terms.max_in_flight,
+        };
+        let at_once = requests * self.terms.batch.map_or(1, |b| b.max_events);
         ((rounds * at_once as f64) as usize).max(1)
     }
 
@@ -204,7 +223,8 @@ impl<W> Lane<W> {
 
     /// Notes grants; returns what there will be none for.
     pub(super) fn granted(&mut self, asked: usize, starts: &[Instant]) -> Vec<W> {
-        self.asked -= asked;
+        // The lane that asked may have been forgotten meanwhile.
+        self.asked = self.asked.saturating_sub(asked);
         self.grants.extend(starts);
         if starts.len() >= asked {
             return Vec::new();

@@ -43,6 +43,7 @@ fn ended(took: Duration) -> Ended {
     Ended {
         took,
         answered: true,
+        delivered: true,
         lagged: false,
     }
 }
@@ -281,6 +282,27 @@ fn a_grant_that_could_not_be_used_is_lost_and_asked_for_anew() {
         requests: 2,
     };
     assert_eq!(lanes.wants(later), [want]);
+}
+
+#[test]
+fn what_waits_is_spared_when_five_in_a_row_have_failed() {
+    let now = Instant::now();
+    let mut lanes = Lanes::new(64, 1000);
+    fill(&mut lanes, hook(1), terms(), 100, now);
+    let failed = Ended {
+        delivered: false,
+        ..ended(TOOK)
+    };
+    for _ in 0..4 {
+        assert_eq!(lanes.finish(hook(1), failed, now), []);
+        assert_eq!(started(&mut lanes, now).len(), 1);
+    }
+    assert_eq!(lanes.finish(hook(1), failed, now).len(), 80);
+    assert_eq!(started(&mut lanes, now), []);
+    assert!(lanes.offer(hook(1), terms(), offer(1), now).is_err());
+    // One that is delivered after all is a new beginning.
+    assert_eq!(lanes.finish(hook(1), ended(TOOK), now), []);
+    assert!(lanes.offer(hook(1), terms(), offer(1), now).is_ok());
 }
 
 #[test]

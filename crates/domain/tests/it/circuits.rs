@@ -378,7 +378,7 @@ async fn a_webhook_that_fails_for_five_days_is_deactivated_and_its_events_are_he
     probe_ends(&world, FAILED).await;
     assert!(world.circuit().await.is_active);
     world
-        .sql("UPDATE whatsapp_webhooks SET opened_at = opened_at - interval '5 days'")
+        .sql("UPDATE whatsapp_webhooks SET opened_at = opened_at - interval '5 days', probes = 5")
         .await;
     probe_ends(&world, FAILED).await;
 
@@ -413,7 +413,7 @@ async fn a_webhook_that_took_something_meanwhile_has_not_failed_for_five_days() 
     }
     world.open_circuit().await;
     world
-        .sql("UPDATE whatsapp_webhooks SET opened_at = opened_at - interval '5 days'")
+        .sql("UPDATE whatsapp_webhooks SET opened_at = opened_at - interval '5 days', probes = 5")
         .await;
     // One gets through, and five fail before that is written.
     let batch: Vec<Record> = in_flight
