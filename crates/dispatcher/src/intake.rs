@@ -35,7 +35,8 @@ pub(crate) struct Source {
     pub(crate) flow: Arc<Flow>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) budget: Budget,
-    pub(crate) keeps_up: watch::Receiver<bool>,
+    /// How many recorders get nothing through.
+    pub(crate) stuck: watch::Receiver<usize>,
     pub(crate) shutdown: Shutdown,
     /// How long a claim lasts.
     pub(crate) claim_time: Duration,
@@ -46,8 +47,8 @@ impl Source {
     async fn room(&mut self) -> Option<OwnedSemaphorePermit> {
         let soft = self.shutdown.soft().clone();
         let ready = async {
-            // An error means that the recorder has ended, which it does after us.
-            let _ = self.keeps_up.wait_for(|keeps_up| *keeps_up).await;
+            // An error means that the recorders have ended, which they do after us.
+            let _ = self.stuck.wait_for(|stuck| *stuck == 0).await;
             self.budget.take(BATCH).await
         };
         soft.run_until_cancelled(ready).await

@@ -51,6 +51,8 @@ use recorder::Recorder;
 /// Events in hand for each attempt that may be in flight: what is being claimed, waits, and is being
 /// recorded while as many are under way.
 const IN_HAND_PER_SLOT: usize = 8;
+/// Who record outcomes, each on a connection of its own.
+const RECORDERS: usize = 2;
 /// So many in any case: whole batches.
 const FEWEST_IN_HAND: usize = 1024;
 
@@ -83,8 +85,7 @@ pub async fn start(
     let commands = redis::pool(&config.redis)?;
     let listener = Listener::new(redis::client(&config.redis)?);
     let (entries, received) = mpsc::unbounded_channel();
-    let recorder = Recorder::new(
-        Link::new(config.database.clone()),
+    let shared = recorder::Shared::new(
         Doorbell::new(commands.clone()),
         received,
         Arc::clone(&meters),
@@ -102,10 +103,11 @@ pub async fn start(
         flow: Arc::clone(&flow),
         endpoints: Arc::clone(&endpoints),
         budget: budget.clone(),
-        keeps_up: recorder.keeps_up(),
+        stuck: shared.stuck(),
         shutdown: shutdown.clone(),
         claim_time: flow::claim_time(config.sending.timeout),
     };
+    let links = [(); RECORDERS].map(|()| Link::new(config.database.clone()));
     let engine = Engine {
         ring: Ring::new(source(), listener),
         poller: Poller::new(source()),
@@ -121,7 +123,10 @@ pub async fn start(
     let mut stages = JoinSet::new();
     let tracker = shutdown.tracker();
     stages.spawn(tracker.track_future(engine.run()));
-    stages.spawn(tracker.track_future(until_hard_stop(recorder, shutdown.clone())));
+    for link in links {
+        let recorder = Recorder::new(link, Arc::clone(&shared));
+        stages.spawn(tracker.track_future(until_hard_stop(recorder, shutdown.clone())));
+    }
     Ok(Dispatcher { ops, stages })
 }
 

@@ -16,12 +16,10 @@ use tokio::time::timeout;
 /// must not stop us.
 const STATEMENT: Duration = Duration::from_secs(15);
 /// A dispatcher that has stopped in the middle of a transaction is ended by PostgreSQL, or its locks would
-/// stop the others. Statements are planned once: each finds rows by key, so that nothing about its values
-/// asks for another plan, and least of all for one that reads a range of a large table to find a few rows.
+/// stop the others. Statements are planned once: they find rows by key, so that nothing about their values
+/// asks for another plan.
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s';
     SET plan_cache_mode = force_generic_plan;
-    SET enable_hashjoin = off;
-    SET enable_mergejoin = off;
     SET jit = off";
 
 pub(crate) struct Link {

@@ -1,5 +1,6 @@
-//! Writes what became of claims, many in one commit. There is no fixed rhythm: what gathers while one
-//! commit runs goes into the next one.
+//! Writes what became of claims, many in one commit. There is no fixed rhythm: what gathers while commits
+//! run goes into the next one. Two recorders share the work, so that one gathers, or waits for the disk,
+//! while the other writes.
 //!
 //! An outcome is held until PostgreSQL has it. A record that PostgreSQL will never take is found by
 //! splitting its batch, and written without the receiver's words.
@@ -13,7 +14,7 @@ use domain::failure::Failure;
 use domain::record::{self, Record};
 use queue::Doorbell;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 
 use crate::link::{Link, LinkError};
@@ -44,44 +45,74 @@ pub(crate) enum What {
 
 pub(crate) struct Recorder {
     link: Link,
-    doorbell: Doorbell,
-    entries: UnboundedReceiver<Entry>,
     outage: Outage,
-    /// Whether outcomes get through. While they don't, nothing is to be claimed: it might be what
-    /// we hold the outcome of.
-    keeps_up: watch::Sender<bool>,
+    shared: Arc<Shared>,
+}
+
+/// What recorders have in common.
+pub(crate) struct Shared {
+    doorbell: Doorbell,
+    /// Held by the one who gathers.
+    entries: Mutex<UnboundedReceiver<Entry>>,
+    /// How many of them get nothing through. While one doesn't, nothing is to be claimed: it might be
+    /// what that one holds the outcome of.
+    stuck: watch::Sender<usize>,
     meters: Arc<Meters>,
 }
 
 /// These records are at fault, and not the moment.
 struct AtFault;
 
-impl Recorder {
+impl Shared {
     pub(crate) fn new(
-        link: Link,
         doorbell: Doorbell,
         entries: UnboundedReceiver<Entry>,
         meters: Arc<Meters>,
-    ) -> Self {
-        Self {
-            link,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             doorbell,
-            entries,
-            outage: Outage::new("recorder"),
-            keeps_up: watch::Sender::new(true),
+            entries: Mutex::new(entries),
+            stuck: watch::Sender::new(0),
             meters,
-        }
+        })
     }
 
-    /// Whether outcomes get through.
-    pub(crate) fn keeps_up(&self) -> watch::Receiver<bool> {
-        self.keeps_up.subscribe()
+    /// How many recorders get nothing through.
+    pub(crate) fn stuck(&self) -> watch::Receiver<usize> {
+        self.stuck.subscribe()
+    }
+
+    /// Waits for entries; `false` when there will be no more.
+    async fn gather(&self, batch: &mut Vec<Entry>) -> bool {
+        let mut entries = self.entries.lock().await;
+        if batch.is_empty() && entries.recv_many(batch, BATCH).await == 0 {
+            return false;
+        }
+        if batch.len() + entries.len() < ENOUGH && !entries.is_closed() {
+            sleep(LINGER).await;
+        }
+        while batch.len() < BATCH
+            && let Ok(entry) = entries.try_recv()
+        {
+            batch.push(entry);
+        }
+        true
+    }
+}
+
+impl Recorder {
+    pub(crate) fn new(link: Link, shared: Arc<Shared>) -> Self {
+        Self {
+            link,
+            outage: Outage::new("recorder"),
+            shared,
+        }
     }
 
     /// Records until nobody is left who could have something to record.
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
-        while self.gather(&mut batch).await {
+        while self.shared.gather(&mut batch).await {
             let mut events = HashSet::with_capacity(batch.len());
             // A batch speaks of an event once; what it would say again is said in the next one.
             let (now, next): (Vec<_>, Vec<_>) = batch
@@ -90,22 +121,6 @@ impl Recorder {
             batch.extend(next);
             self.write(now).await;
         }
-    }
-
-    /// Waits for entries; `false` when there will be no more.
-    async fn gather(&mut self, batch: &mut Vec<Entry>) -> bool {
-        if batch.is_empty() && self.entries.recv_many(batch, BATCH).await == 0 {
-            return false;
-        }
-        if batch.len() + self.entries.len() < ENOUGH && !self.entries.is_closed() {
-            sleep(LINGER).await;
-        }
-        while batch.len() < BATCH
-            && let Ok(entry) = self.entries.try_recv()
-        {
-            batch.push(entry);
-        }
-        true
     }
 
     async fn write(&mut self, entries: Vec<Entry>) {
@@ -130,7 +145,7 @@ impl Recorder {
         }
         // Together, so that the next claim is as large.
         drop(permits);
-        self.meters.claimed.decrement(count as f64);
+        self.shared.meters.claimed.decrement(count as f64);
     }
 
     async fn record(&mut self, records: Vec<Record>) {
@@ -161,9 +176,9 @@ impl Recorder {
             {
                 Ok(recorded) => {
                     self.over();
-                    self.meters.batch.record(group.len() as f64);
+                    self.shared.meters.batch.record(group.len() as f64);
                     let superseded = recorded.superseded as u64;
-                    self.meters.superseded.increment(superseded);
+                    self.shared.meters.superseded.increment(superseded);
                     self.ring(recorded.due);
                     return Ok(());
                 }
@@ -184,7 +199,7 @@ impl Recorder {
         if due.is_empty() {
             return;
         }
-        let doorbell = self.doorbell.clone();
+        let doorbell = self.shared.doorbell.clone();
         tokio::spawn(async move {
             if let Err(error) = doorbell.ring_events(&due).await {
                 tracing::debug!("not rung: {error}");
@@ -198,7 +213,7 @@ impl Recorder {
         for record in group {
             let event = record.event_id;
             tracing::error!(%event, "its attempt can't be recorded; it will be attempted again");
-            self.meters.unrecordable.increment(1);
+            self.shared.meters.unrecordable.increment(1);
             let release = Release {
                 event_id: record.event_id,
                 webhook_id: record.webhook_id,
@@ -226,12 +241,14 @@ impl Recorder {
     fn over(&mut self) {
         if !self.outage.is_over() {
             self.outage.over();
-            self.keeps_up.send_replace(true);
+            self.shared.stuck.send_modify(|stuck| *stuck -= 1);
         }
     }
 
     async fn failed(&mut self, error: LinkError) {
-        self.keeps_up.send_replace(false);
+        if self.outage.is_over() {
+            self.shared.stuck.send_modify(|stuck| *stuck += 1);
+        }
         sleep(self.outage.failed(error)).await;
     }
 }
@@ -320,9 +337,8 @@ mod tests {
         drop(sender);
         let link = Link::new(database.config());
         let doorbell = Doorbell::new(RedisDatabase::acquire().await.pool());
-        Recorder::new(link, doorbell, entries, Arc::new(Meters::new()))
-            .run()
-            .await;
+        let shared = Shared::new(doorbell, entries, Arc::new(Meters::new()));
+        Recorder::new(link, shared).run().await;
         budget
     }
 

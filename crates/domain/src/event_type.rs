@@ -98,6 +98,8 @@ pub fn covers(filter: &str, event: EventType) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -134,6 +136,36 @@ mod tests {
         }
         for text in ["*", "message", "message.*", "connection.*"] {
             assert!(text.parse::<EventFilter>().is_ok(), "{text:?}");
+        }
+    }
+
+    /// What could be meant for a filter: names, their beginnings, with and without stars and dots.
+    fn filter() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(EventType::ALL).prop_map(EventType::as_str);
+        (
+            name,
+            0..20_usize,
+            prop::sample::select(&["", "*", ".*", ".", "**"][..]),
+        )
+            .prop_map(|(name, length, end)| format!("{}{end}", &name[..length.min(name.len())]))
+    }
+
+    proptest! {
+        #[test]
+        fn a_filter_covers_its_name_everything_or_a_whole_family(text in filter()) {
+            let root = text.strip_suffix(".*");
+            for event in EventType::ALL {
+                let name = event.as_str();
+                let family = name.split_once('.').map_or(name, |(root, _)| root);
+                let expected = text == "*" || text == name || root == Some(family) || root == Some(name);
+                prop_assert_eq!(covers(&text, *event), expected, "{} of {}", name, text);
+            }
+        }
+
+        #[test]
+        fn a_filter_is_taken_if_it_can_let_something_through(text in prop_oneof![filter(), ".{0,20}"]) {
+            let covers_some = EventType::ALL.iter().any(|event| covers(&text, *event));
+            prop_assert_eq!(text.parse::<EventFilter>().is_ok(), covers_some);
         }
     }
 }

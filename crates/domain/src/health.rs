@@ -127,7 +127,9 @@ pub(crate) async fn forget(conn: &mut AsyncPgConnection, webhook: Uuid) -> Query
     .await
 }
 
-/// Counts from the locked row: as the statement's snapshot has it, another's failures would be missing.
+/// Counts from the locked row: as the statement's snapshot has it, another's failures would be missing. One
+/// more success of a webhook that is well is written once a second: with a thousand of them in a batch the
+/// rows of webhooks would cost more than those of events.
 async fn update(
     conn: &mut AsyncPgConnection,
     health: &BTreeMap<Uuid, Health<'_>>,
@@ -141,6 +143,8 @@ async fn update(
                  input.failures + CASE WHEN input.succeeded THEN 0 ELSE w.failure_count END AS counted,
                  w.opened_at <= now() - make_interval(days => ?) AS long_open
              FROM whatsapp_webhooks w JOIN input ON input.id = w.id
+             WHERE NOT (input.succeeded AND input.failures = 0 AND w.status = 'active' AND w.failure_count = 0
+                 AND w.last_success_at > now() - interval '1 second')
              ORDER BY w.id FOR NO KEY UPDATE OF w),
          judged AS MATERIALIZED (
              SELECT locked.*, counted >= ? OR (was_open AND NOT succeeded) AS is_open,
@@ -220,4 +224,111 @@ async fn tell(conn: &mut AsyncPgConnection, changed: &Changed) -> QueryResult<Ve
         events.extend(inbox::announce_webhook(conn, &notice).await?);
     }
     Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn outcome() -> impl Strategy<Value = Outcome> {
+        prop_oneof![
+            2 => Just(Outcome::Delivered),
+            3 => (0.0..1000.0).prop_map(Outcome::RetryIn),
+            2 => any::<bool>().prop_map(|gone| Outcome::Dead { reason: "dead".to_owned(), gone }),
+            1 => (0.0..1000.0).prop_map(|wait| Outcome::ProbeFailed { wait }),
+        ]
+    }
+
+    /// Its webhook, how it ended, its batch, the second of its start.
+    type Attempt = (u128, Outcome, Option<u128>, i64);
+
+    /// Attempts of three webhooks; those of one batch end alike, as one request does.
+    fn records() -> impl Strategy<Value = Vec<Record>> {
+        let attempt = (
+            0..3_u128,
+            outcome(),
+            prop::option::weighted(0.3, 0..4_u128),
+            0..100_i64,
+        );
+        prop::collection::vec(attempt, 0..40).prop_map(|attempts| {
+            let mut ends: BTreeMap<Uuid, Outcome> = BTreeMap::new();
+            let mut record = |(place, (webhook, outcome, batch, second)): (usize, Attempt)| {
+                let batch_id = batch.map(|batch| Uuid::from_u128(webhook << 8 | batch));
+                let outcome = match batch_id {
+                    Some(id) => ends.entry(id).or_insert(outcome).clone(),
+                    None => outcome,
+                };
+                Record {
+                    attempt_id: Uuid::from_u128(place as u128),
+                    event_id: Uuid::from_u128(place as u128),
+                    client_id: 1,
+                    webhook_id: Uuid::from_u128(webhook),
+                    token: Uuid::nil(),
+                    attempt: 1,
+                    batch_id,
+                    probe: false,
+                    started_at: DateTime::from_timestamp(second, 0).unwrap(),
+                    duration_ms: 1,
+                    http_status: None,
+                    error_class: None,
+                    error: (outcome != Outcome::Delivered).then(|| format!("error {place}")),
+                    response: None,
+                    outcome,
+                }
+            };
+            attempts.into_iter().enumerate().map(&mut record).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn each_webhook_is_judged_by_its_own_attempts_alone(records in records()) {
+            let together = health(records.iter());
+            for webhook in (0..3).map(Uuid::from_u128) {
+                let own = records.iter().filter(|record| record.webhook_id == webhook);
+                let alone = health(own);
+                prop_assert_eq!(together.get(&webhook), alone.get(&webhook));
+            }
+        }
+
+        #[test]
+        fn failures_are_the_requests_since_the_last_success(records in records()) {
+            for (webhook, judged) in health(records.iter()) {
+                let own: Vec<&Record> = records.iter().filter(|r| r.webhook_id == webhook).collect();
+                let success = own.iter().rposition(|r| r.outcome == Outcome::Delivered);
+                prop_assert_eq!(judged.succeeded, success.is_some());
+                let since = &own[success.map_or(0, |place| place + 1)..];
+                // A request counts where its first event stands.
+                let begins = |record: &&&Record| record.batch_id.is_none() || {
+                    let first = own.iter().find(|other| other.batch_id == record.batch_id);
+                    first.is_some_and(|first| first.attempt_id == record.attempt_id)
+                };
+                prop_assert_eq!(judged.failures as usize, since.iter().filter(begins).count());
+                prop_assert_eq!(judged.last_error, since.last().and_then(|r| r.error.as_deref()));
+                prop_assert_eq!(Some(judged.last_attempt_at), own.iter().map(|r| r.started_at).max());
+                let gone = own.iter().any(|r| matches!(r.outcome, Outcome::Dead { gone: true, .. }));
+                prop_assert_eq!(judged.gone, gone);
+            }
+        }
+
+        /// Recorders divide attempts among batches as it happens: the count of failures comes out the same.
+        #[test]
+        fn two_batches_one_after_the_other_count_as_one_does(records in records(), cut in 0..40_usize) {
+            let mut records = records;
+            for record in &mut records {
+                record.batch_id = None;
+            }
+            let (one, two) = records.split_at(cut.min(records.len()));
+            let (first, second, both) = (health(one.iter()), health(two.iter()), health(records.iter()));
+            for (webhook, both) in both {
+                let first = first.get(&webhook).map_or(0, |judged| judged.failures);
+                let (reset, failures) = second
+                    .get(&webhook)
+                    .map_or((false, 0), |judged| (judged.succeeded, judged.failures));
+                prop_assert_eq!(both.failures, failures + if reset { 0 } else { first });
+            }
+        }
+    }
 }

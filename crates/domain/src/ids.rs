@@ -115,6 +115,8 @@ fn derive_at(prefix: &[u8], domain: &str, parts: &[&[u8]]) -> Uuid {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key(chat: &str) -> MessageKey<'_> {
@@ -171,5 +173,70 @@ mod tests {
     fn times_outside_the_layout_are_clamped() {
         let ancient = DateTime::from_timestamp(-1, 0).unwrap();
         assert_eq!(floor(ancient), Uuid::nil());
+    }
+
+    fn at() -> impl Strategy<Value = DateTime<Utc>> {
+        // To the year 10889, where 48 bits of milliseconds end.
+        (0_i64..1 << 48).prop_map(|millis| DateTime::from_timestamp_millis(millis).unwrap())
+    }
+
+    fn ids() -> impl Strategy<Value = Uuid> {
+        any::<u128>().prop_map(Uuid::from_u128)
+    }
+
+    fn event_type() -> impl Strategy<Value = EventType> {
+        prop::sample::select(EventType::ALL)
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_lies_between_the_floors_of_its_millisecond_and_the_next(
+            at in at(), chat in ".{0,40}", sender in ".{0,40}", message_id in ".{0,40}", connection in ids(),
+            number: i64, webhook in ids(), kind in event_type(),
+        ) {
+            let key = MessageKey { connection, chat: &chat, sender: &sender, message_id: &message_id, timestamp: at };
+            let source = transition(connection, number, at);
+            for id in [message(key), undecryptable(key), source, event(kind, source, webhook)] {
+                prop_assert_eq!(id.get_version_num(), 8);
+                prop_assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+                prop_assert!(floor(at) <= id);
+                let next = at + chrono::TimeDelta::milliseconds(1);
+                prop_assert!(id < floor(next) || floor(next) == floor(at));
+            }
+        }
+
+        #[test]
+        fn ids_are_in_the_order_of_their_times(one in at(), other in at(), id in ids()) {
+            let (one, other) = (one.min(other), one.max(other));
+            let apart = other.timestamp_millis() - one.timestamp_millis() >= 1;
+            if apart {
+                prop_assert!(transition(id, 1, one) < transition(id, 1, other));
+            }
+        }
+
+        /// Of a message: whichever part differs, it is another message.
+        #[test]
+        fn another_part_is_another_id(
+            parts in prop::array::uniform3("[a-z@.]{0,6}"), others in prop::array::uniform3("[a-z@.]{0,6}"),
+            connections in prop::array::uniform2(ids()),
+        ) {
+            let key = |connection, parts: &[String; 3]| message(MessageKey {
+                connection, chat: &parts[0], sender: &parts[1], message_id: &parts[2],
+                timestamp: DateTime::UNIX_EPOCH,
+            });
+            let (one, other) = (key(connections[0], &parts), key(connections[1], &others));
+            prop_assert_eq!(one == other, connections[0] == connections[1] && parts == others);
+            prop_assert_eq!(key(connections[0], &parts), one);
+            prop_assert_eq!(key(connections[0], &others) == one, parts == others);
+        }
+
+        #[test]
+        fn one_source_becomes_another_event_for_each_type_and_webhook(
+            source in ids(), webhooks in prop::array::uniform2(ids()), kinds in prop::array::uniform2(event_type()),
+        ) {
+            let same = webhooks[0] == webhooks[1] && kinds[0] == kinds[1];
+            let (one, other) = (event(kinds[0], source, webhooks[0]), event(kinds[1], source, webhooks[1]));
+            prop_assert_eq!(one == other, same);
+        }
     }
 }

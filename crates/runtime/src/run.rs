@@ -23,12 +23,17 @@ const AFTER_HARD_STOP: Duration = Duration::from_secs(1);
 pub struct Service {
     name: &'static str,
     defaults: &'static str,
+    worker_threads: Option<usize>,
 }
 
 impl Service {
     /// A service without defaults of its own. The name is on its log lines.
     pub fn new(name: &'static str) -> Self {
-        Self { name, defaults: "" }
+        Self {
+            name,
+            defaults: "",
+            worker_threads: None,
+        }
     }
 
     /// The defaults of the service's own variables: TOML laid out as this crate's
@@ -36,6 +41,15 @@ impl Service {
     #[must_use]
     pub fn defaults(self, defaults: &'static str) -> Self {
         Self { defaults, ..self }
+    }
+
+    /// Threads that run its tasks; otherwise there are as many as processors.
+    #[must_use]
+    pub fn worker_threads(self, count: usize) -> Self {
+        Self {
+            worker_threads: Some(count),
+            ..self
+        }
     }
 }
 
@@ -82,7 +96,7 @@ where
         return ExitCode::FAILURE;
     }
     tls::install_provider();
-    match live(settings.config, settings.grace, body) {
+    match live(service, settings.config, settings.grace, body) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -111,16 +125,18 @@ impl<C> Settings<C> {
     }
 }
 
-fn live<C, F, Fut>(config: C, grace: Duration, body: F) -> anyhow::Result<()>
+fn live<C, F, Fut>(service: Service, config: C, grace: Duration, body: F) -> anyhow::Result<()>
 where
     F: FnOnce(Context<C>) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
     let metrics = telemetry::install_metrics().context("the metrics recorder")?;
     // Multi-threaded: diesel's migrations and actix-web's servers both block a thread at times.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    if let Some(count) = service.worker_threads {
+        threads.worker_threads(count);
+    }
+    let runtime = threads.enable_all().build()?;
     let result = runtime.block_on(async {
         let shutdown = Shutdown::new(grace);
         shutdown.listen().context("the signals")?;

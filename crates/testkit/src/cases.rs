@@ -1,10 +1,12 @@
 //! The fault cases: what Recado promises, held against the real binaries while they are killed and
 //! their servers taken away. `recado-chaos` runs them in full size, the tests in a small one.
 
+pub mod bad_receivers;
 mod dispatcher_kill;
 mod dispatcher_pause;
 mod gateway_kill;
 pub mod invariants;
+mod oversleep;
 mod postgres_restart;
 mod redis_down;
 mod redis_flush;
@@ -20,6 +22,7 @@ use anyhow::{bail, ensure};
 use tokio::time::timeout;
 
 use crate::system::{Settings, System};
+use bad_receivers::{Played, Storm};
 use invariants::{Figures, Rules};
 use stage::Stage;
 
@@ -37,16 +40,18 @@ pub enum Case {
     RedisFlush,
     RedisDown,
     PostgresRestart,
+    BadReceivers,
 }
 
 impl Case {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::GatewayKill,
         Self::DispatcherKill,
         Self::DispatcherPause,
         Self::RedisFlush,
         Self::RedisDown,
         Self::PostgresRestart,
+        Self::BadReceivers,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -57,6 +62,7 @@ impl Case {
             Self::RedisFlush => "redis-flush",
             Self::RedisDown => "redis-down",
             Self::PostgresRestart => "postgres-restart",
+            Self::BadReceivers => "bad-receivers",
         }
     }
 
@@ -69,7 +75,7 @@ impl Case {
     fn dispatchers(self) -> usize {
         match self {
             Self::DispatcherKill | Self::DispatcherPause => 2,
-            Self::GatewayKill | Self::RedisFlush | Self::RedisDown | Self::PostgresRestart => 1,
+            _ => 1,
         }
     }
 
@@ -111,6 +117,8 @@ pub struct Scale {
     pub rate: f64,
     /// How often the fault strikes.
     pub faults: usize,
+    /// Of the case that needs no accounts.
+    pub storm: Storm,
     /// Where the processes' logs are put.
     pub logs: Option<PathBuf>,
 }
@@ -122,7 +130,7 @@ pub struct Passed {
     /// How often the fault struck.
     pub kills: usize,
     /// What else is to be told of this case: name and value.
-    pub extra: Vec<(&'static str, u64)>,
+    pub extra: Vec<(&'static str, String)>,
     pub took: Duration,
 }
 
@@ -139,30 +147,41 @@ impl fmt::Display for Passed {
 /// Runs a case on a system of its own. Panics where a part doesn't start or a wait is in vain.
 pub async fn run(case: Case, scale: &Scale) -> anyhow::Result<Passed> {
     let started = Instant::now();
-    let Ok(ended) = timeout(LIMIT, play(case, scale)).await else {
+    let scale = &Scale {
+        logs: scale.logs.as_ref().map(|logs| logs.join(case.name())),
+        ..case.fitted(scale)
+    };
+    let played = async {
+        match case {
+            Case::BadReceivers => bad_receivers::play(scale).await,
+            _ => play(case, scale).await,
+        }
+    };
+    let Ok(played) = timeout(LIMIT, played).await else {
         bail!("it was not over after {} s", LIMIT.as_secs());
     };
-    let (stage, observed) = ended?;
-    let verdict = invariants::judge(&observed, case.rules());
+    let played = played?;
+    let verdict = played.verdict;
     ensure!(
         verdict.violations.is_empty(),
-        "{}",
-        verdict.violations.join("; ")
+        "{} ({})",
+        verdict.violations.join("; "),
+        verdict.figures
     );
     Ok(Passed {
         figures: verdict.figures,
-        kills: stage.kills,
-        extra: stage.extra,
+        kills: played.kills,
+        extra: played.extra,
         took: started.elapsed(),
     })
 }
 
-async fn play(case: Case, scale: &Scale) -> anyhow::Result<(stage::Told, invariants::Observed)> {
-    let scale = &case.fitted(scale);
+/// With people who write, from their phones to the receiver.
+async fn play(case: Case, scale: &Scale) -> anyhow::Result<Played> {
     let system = System::start(Settings {
         webhook_timeout: WEBHOOK_TIMEOUT,
         dispatchers: case.dispatchers(),
-        logs: scale.logs.as_ref().map(|logs| logs.join(case.name())),
+        logs: scale.logs.clone(),
         ..Settings::default()
     })
     .await?;
@@ -174,6 +193,14 @@ async fn play(case: Case, scale: &Scale) -> anyhow::Result<(stage::Told, invaria
         Case::RedisFlush => redis_flush::inflict(&mut stage).await?,
         Case::RedisDown => redis_down::inflict(&mut stage).await?,
         Case::PostgresRestart => postgres_restart::inflict(&mut stage).await?,
+        Case::BadReceivers => bail!("{case} needs no phones"),
     }
-    stage.end().await
+    let (told, observed) = stage.end().await?;
+    let mut verdict = invariants::judge(&observed, case.rules());
+    verdict.violations.extend(told.broken);
+    Ok(Played {
+        verdict,
+        kills: told.kills,
+        extra: told.extra,
+    })
 }

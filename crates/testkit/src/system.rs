@@ -19,6 +19,7 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use rustix::process::Pid;
 
+use crate::process::Output;
 use crate::servers::{Server, Servers};
 use crate::{Process, Program, free_port};
 pub use account::Account;
@@ -52,7 +53,7 @@ impl Default for Settings {
 /// Servers with Recado's schema and a client of its, before any service runs.
 #[derive(Debug)]
 pub struct Ground {
-    servers: Servers,
+    pub servers: Servers,
     encryption_keys: String,
     token: String,
 }
@@ -73,6 +74,31 @@ impl Ground {
         })
     }
 
+    /// For `ENCRYPTION_KEYS`.
+    pub fn encryption_keys(&self) -> &str {
+        &self.encryption_keys
+    }
+
+    /// A service on these servers.
+    pub fn service(&self, name: &str, webhook_timeout: Duration) -> Program {
+        Program::service(name)
+            .env("DATABASE_URL", self.servers.database_url())
+            .env("REDIS_URL", self.servers.redis_url())
+            .env("ENCRYPTION_KEYS", &self.encryption_keys)
+            .env("WEBHOOK_TIMEOUT", webhook_timeout.as_millis())
+            .env("WEBHOOK_ALLOWED_CIDRS", "127.0.0.0/8")
+    }
+
+    /// What PostgreSQL knows.
+    pub async fn records(&self) -> anyhow::Result<Records> {
+        Records::connect(self.servers.database_url()).await
+    }
+
+    /// See [`System::verify`].
+    pub async fn verify(&self) -> anyhow::Result<Vec<String>> {
+        verify(&self.servers).await
+    }
+
     /// Starts everything and waits until all of it is ready.
     pub async fn launch(self, settings: Settings) -> anyhow::Result<System> {
         let (simulator_port, receiver_port) = (free_port(), free_port());
@@ -84,14 +110,7 @@ impl Ground {
                 .start(),
             listener("recado-receiver", receiver_port, "/_control/sunk").start(),
         );
-        let service = |name| {
-            Program::service(name)
-                .env("DATABASE_URL", self.servers.database_url())
-                .env("REDIS_URL", self.servers.redis_url())
-                .env("ENCRYPTION_KEYS", &self.encryption_keys)
-                .env("WEBHOOK_TIMEOUT", settings.webhook_timeout.as_millis())
-                .env("WEBHOOK_ALLOWED_CIDRS", "127.0.0.0/8")
-        };
+        let service = |name| self.service(name, settings.webhook_timeout);
         let api = service("recado-api")
             .port("PORT")
             .env("RATE_LIMIT_PER_CLIENT", 100_000)
@@ -119,7 +138,7 @@ impl Ground {
             api,
             gateways,
             dispatchers,
-            logs: settings.logs,
+            logs: Logs(settings.logs),
             token: self.token,
             servers: self.servers,
         })
@@ -140,7 +159,7 @@ pub struct System {
     pub api: Process,
     pub gateways: Vec<Process>,
     pub dispatchers: Vec<Process>,
-    logs: Option<PathBuf>,
+    logs: Logs,
     token: String,
     // Last, so that they outlive those who use them.
     pub servers: Servers,
@@ -161,6 +180,11 @@ impl System {
     /// What PostgreSQL knows.
     pub async fn records(&self) -> anyhow::Result<Records> {
         Records::connect(self.servers.database_url()).await
+    }
+
+    /// What `recado-api verify` finds broken; nothing, as it should be.
+    pub async fn verify(&self) -> anyhow::Result<Vec<String>> {
+        verify(&self.servers).await
     }
 
     /// The doorbell's server.
@@ -219,9 +243,21 @@ fn several<'a>(
 
 impl Drop for System {
     fn drop(&mut self) {
-        let Some(folder) = &self.logs else { return };
+        self.logs.keep(self.parts());
+    }
+}
+
+/// Where logs are put; nowhere: they are gone with their processes.
+#[derive(Debug)]
+pub(crate) struct Logs(pub(crate) Option<PathBuf>);
+
+impl Logs {
+    /// Writes what these have logged, each into a file of its name.
+    pub(crate) fn keep<'a>(&self, parts: impl IntoIterator<Item = (String, &'a Process)>) {
+        let Some(folder) = &self.0 else { return };
         let written = fs::create_dir_all(folder).and_then(|()| {
-            self.parts()
+            parts
+                .into_iter()
                 .try_for_each(|(name, part)| fs::write(folder.join(name + ".log"), part.logs()))
         });
         if let Err(error) = written {
@@ -233,13 +269,33 @@ impl Drop for System {
     }
 }
 
-async fn command(servers: &Servers, arguments: &[&str]) -> anyhow::Result<String> {
+async fn verify(servers: &Servers) -> anyhow::Result<Vec<String>> {
+    let done = run(servers, &["verify"]).await;
+    let broken = done
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("broken"));
+    let broken: Vec<String> = broken.map(str::to_owned).collect();
+    ensure!(
+        done.status.success() == broken.is_empty(),
+        "recado-api verify: {}\n{}{}",
+        done.status,
+        done.stdout,
+        done.stderr
+    );
+    Ok(broken)
+}
+
+async fn run(servers: &Servers, arguments: &[&str]) -> Output {
     let program = Program::new("recado-api")
         .env("APP_ENV", "development")
         .env("DATABASE_URL", servers.database_url())
         .env("REDIS_URL", servers.redis_url());
-    let program = arguments.iter().fold(program, Program::arg);
-    let done = program.run().await;
+    arguments.iter().fold(program, Program::arg).run().await
+}
+
+async fn command(servers: &Servers, arguments: &[&str]) -> anyhow::Result<String> {
+    let done = run(servers, arguments).await;
     ensure!(
         done.status.success(),
         "recado-api {}: {}\n{}",

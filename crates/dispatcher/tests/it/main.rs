@@ -8,6 +8,7 @@ mod circuits;
 mod deliveries;
 mod failures;
 mod isolation;
+mod libraries;
 mod order;
 mod outages;
 mod rates;

@@ -12,6 +12,8 @@ mod migrations;
 mod order;
 mod parking;
 mod partitions;
+mod peers;
+mod protocol;
 mod records;
 mod replays;
 mod verify;

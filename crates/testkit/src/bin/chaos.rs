@@ -3,8 +3,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use testkit::cases::bad_receivers::Storm;
 use testkit::cases::{self, Case, Scale};
 use testkit::panics::caught;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +28,18 @@ struct Arguments {
     /// How often a fault strikes
     #[arg(long, default_value_t = 5)]
     faults: usize,
+    /// In bad-receivers: ten times as many webhooks
+    #[arg(long, default_value_t = 5)]
+    tens: usize,
+    /// In bad-receivers: events a second
+    #[arg(long, default_value_t = 1_000.0)]
+    events: f64,
+    /// In bad-receivers: seconds in which faults strike
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// In bad-receivers: seconds of each measurement
+    #[arg(long, default_value_t = 12)]
+    measured: u64,
     /// Where the processes' logs are put, a folder for each case
     #[arg(long, default_value = "target/chaos")]
     logs: PathBuf,
@@ -39,6 +53,12 @@ async fn main() -> anyhow::Result<ExitCode> {
         accounts: arguments.accounts,
         rate: arguments.rate,
         faults: arguments.faults,
+        storm: Storm {
+            tens: arguments.tens,
+            rate: arguments.events,
+            measured: Duration::from_secs(arguments.measured),
+            struck: Duration::from_secs(arguments.seconds),
+        },
         logs: Some(arguments.logs),
     };
     let named = arguments.cases;

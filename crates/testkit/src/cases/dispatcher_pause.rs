@@ -1,17 +1,18 @@
 //! A dispatcher stands still with deliveries in flight until its claims have run out and another has taken
 //! them. Then it goes on: what it brings is on record as superseded, and changes nothing.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Scale;
+use super::oversleep::until_taken;
 use super::stage::Stage;
 use crate::eventually;
 use crate::system::Records;
-use crate::system::records::Claim;
 
 /// The receiver answers late, so that there are always deliveries in flight.
 const ANSWER_AFTER: Duration = Duration::from_millis(400);
@@ -19,9 +20,8 @@ const ANSWER_AFTER: Duration = Duration::from_millis(400);
 const PAUSE: f64 = 22.0;
 /// The traffic before and in the last pause, in seconds.
 const LAST: f64 = 10.0;
-/// A claim that was last seen with less than this left, in seconds, has run out; another attempt in time
-/// would have ended long before.
-const RUN_OUT: f64 = 1.0;
+/// A claim that is so old has been sent.
+const UNDER_WAY: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A dispatcher that is stopped may just then have nothing in hand.
 const TRIES: usize = 10;
@@ -44,7 +44,9 @@ pub(super) async fn inflict(stage: &mut Stage) -> anyhow::Result<()> {
     for fault in 0..stage.faults {
         stage.moment(fault).await?;
         let sleeper = fault % stage.system.dispatchers.len();
-        let overslept = sleep_too_long(stage, sleeper, &mut records).await?;
+        // The last one wakes when all is decided; the one before it while another attempt is under way.
+        let wakes_late = (stage.faults - fault) % 2 == 1;
+        let overslept = sleep_too_long(stage, sleeper, wakes_late, &mut records).await?;
         taken += overslept.len();
         stage.overslept(overslept);
     }
@@ -52,10 +54,11 @@ pub(super) async fn inflict(stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stops a dispatcher until what it held has been taken from it. Returns these events.
+/// Stops a dispatcher until what it held has been taken from it, or also decided. Returns these events.
 async fn sleep_too_long(
     stage: &mut Stage,
     sleeper: usize,
+    wakes_late: bool,
     records: &mut Records,
 ) -> anyhow::Result<Vec<Uuid>> {
     let mut overslept = Vec::new();
@@ -63,7 +66,11 @@ async fn sleep_too_long(
         something_is_in_flight(records).await;
         let dispatcher = &stage.system.dispatchers[sleeper];
         dispatcher.freeze().await;
-        overslept = until_taken(records, Instant::now()).await;
+        let stopped = Instant::now();
+        overslept = until_taken(stage.system.servers.database_url(), stopped).await;
+        if wakes_late {
+            decided(records, &overslept).await;
+        }
         dispatcher.thaw();
         if !overslept.is_empty() {
             break;
@@ -76,59 +83,40 @@ async fn sleep_too_long(
     Ok(overslept)
 }
 
+/// Waits until a claim is out that was out a moment ago: its request is under way.
 async fn something_is_in_flight(records: &mut Records) {
-    eventually(PATIENCE, async || match records.claims().await {
-        Ok(claims) if claims.is_empty() => Err("no claim is out".to_owned()),
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{error:#}")),
-    })
-    .await;
-}
-
-/// Waits until none of the claims that are out stands any more, and returns the events of those that had
-/// run out before another took their place. The others were of those who are awake.
-async fn until_taken(records: &mut Records, stopped: Instant) -> Vec<Uuid> {
-    // What was said to PostgreSQL before the stop may make claims yet.
+    let mut before = HashSet::new();
     eventually(PATIENCE, async || {
-        match records.is_at_work(stopped.elapsed().as_secs_f64()).await {
-            Ok(false) => Ok(()),
-            Ok(true) => Err("a statement runs that began before".to_owned()),
-            Err(error) => Err(format!("{error:#}")),
+        let claims = records
+            .claims()
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        let now: HashSet<_> = claims.iter().map(|claim| claim.token).collect();
+        let is_in_flight = !now.is_disjoint(&before);
+        before = now;
+        match is_in_flight {
+            true => Ok(()),
+            false => {
+                sleep(UNDER_WAY).await;
+                Err("nothing is under way".to_owned())
+            }
         }
     })
     .await;
-    let mut left: Option<HashMap<(Uuid, Uuid), f64>> = None;
-    eventually(PATIENCE, async || match records.claims().await {
-        Ok(claims) => note(&mut left, &claims),
-        Err(error) => Err(format!("{error:#}")),
-    })
-    .await;
-    let last_seen = left.into_iter().flatten();
-    last_seen
-        .filter(|(_, seconds)| *seconds < RUN_OUT)
-        .map(|((event, _), _)| event)
-        .collect()
 }
 
-/// Of the claims of the first look, notes what time those had left that still stand. An error while any
-/// does.
-fn note(left: &mut Option<HashMap<(Uuid, Uuid), f64>>, claims: &[Claim]) -> Result<(), String> {
-    let now = claims
-        .iter()
-        .map(|claim| ((claim.event_id, claim.token), claim.seconds_left));
-    let Some(first) = left else {
-        *left = Some(now.collect());
-        return Err("the first look".to_owned());
-    };
-    let mut standing = 0;
-    for (claim, seconds) in now {
-        if let Some(known) = first.get_mut(&claim) {
-            *known = seconds;
-            standing += 1;
+/// Waits until nobody has any of these in hand.
+async fn decided(records: &mut Records, events: &[Uuid]) {
+    eventually(PATIENCE, async || {
+        let claims = records.claims().await;
+        let claims = claims.map_err(|error| format!("{error:#}"))?;
+        let held = claims
+            .iter()
+            .filter(|claim| events.contains(&claim.event_id));
+        match held.count() {
+            0 => Ok(()),
+            held => Err(format!("{held} events are being attempted")),
         }
-    }
-    match standing {
-        0 => Ok(()),
-        _ => Err(format!("{standing} claims stand that were out at the stop")),
-    }
+    })
+    .await;
 }

@@ -388,7 +388,7 @@ fn text(arrival: &Arrival, field: &str) -> String {
 
 /// Violations, and the messages that each is about.
 #[derive(Default)]
-struct Complaints(Vec<(String, Vec<String>)>);
+pub(super) struct Complaints(Vec<(String, Vec<String>)>);
 
 impl Complaints {
     fn when(&mut self, violated: bool, what: &str, message: &str) {
@@ -397,14 +397,14 @@ impl Complaints {
         }
     }
 
-    fn add(&mut self, what: String, message: &str) {
+    pub(super) fn add(&mut self, what: String, message: &str) {
         match self.0.iter_mut().find(|(known, _)| *known == what) {
             Some((_, messages)) => messages.push(message.to_owned()),
             None => self.0.push((what, vec![message.to_owned()])),
         }
     }
 
-    fn into_lines(self) -> Vec<String> {
+    pub(super) fn into_lines(self) -> Vec<String> {
         let lines = self.0.into_iter().map(|(what, messages)| {
             let named = messages
                 .iter()

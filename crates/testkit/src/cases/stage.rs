@@ -32,7 +32,9 @@ pub(super) struct Stage {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) kills: usize,
-    pub(super) extra: Vec<(&'static str, u64)>,
+    pub(super) extra: Vec<(&'static str, String)>,
+    /// What `verify` found.
+    pub(super) broken: Vec<String>,
     overslept: HashMap<Uuid, usize>,
 }
 
@@ -80,8 +82,8 @@ impl Stage {
     }
 
     /// Something about this case that is to be told.
-    pub(super) fn tell(&mut self, name: &'static str, value: u64) {
-        self.told.extra.push((name, value));
+    pub(super) fn tell(&mut self, name: &'static str, value: impl ToString) {
+        self.told.extra.push((name, value.to_string()));
     }
 
     /// These events' claims ran out in the hands of a dispatcher that stood still.
@@ -135,6 +137,7 @@ impl Stage {
             let status = dispatcher.stop().await;
             ensure!(status.success(), "a dispatcher ended with {status}");
         }
+        told.broken = system.verify().await?;
         let mut records = system.records().await?;
         let observed = Observed {
             accounts,

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{
-    BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -33,6 +33,9 @@ pub struct Message {
 pub struct Event {
     #[diesel(sql_type = SqlUuid)]
     pub id: Uuid,
+    /// The order of commit.
+    #[diesel(sql_type = BigInt)]
+    pub sequence: i64,
     #[diesel(sql_type = SqlUuid)]
     pub source_id: Uuid,
     #[diesel(sql_type = SqlUuid)]
@@ -52,8 +55,13 @@ pub struct Event {
 pub struct Attempt {
     #[diesel(sql_type = SqlUuid)]
     pub event_id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    pub started_at: DateTime<Utc>,
     #[diesel(sql_type = Nullable<Integer>)]
     pub http_status: Option<i32>,
+    /// `None` where it was delivered.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub error_class: Option<String>,
     #[diesel(sql_type = Bool)]
     pub superseded: bool,
 }
@@ -110,7 +118,7 @@ pub struct Records {
 }
 
 impl Records {
-    pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
+    pub async fn connect(url: &str) -> anyhow::Result<Self> {
         let config = DatabaseConfig::from_url(url)?;
         let connection = runtime::postgres::connect(&config).await;
         Ok(Self {
@@ -128,14 +136,16 @@ impl Records {
 
     /// Every event.
     pub async fn events(&mut self) -> anyhow::Result<Vec<Event>> {
-        let query = "SELECT id, source_id, webhook_id, event_type, message_id, status, created_at
+        let query =
+            "SELECT id, sequence, source_id, webhook_id, event_type, message_id, status, created_at
                      FROM whatsapp_webhook_events";
         Ok(sql_query(query).load(&mut self.connection).await?)
     }
 
     /// Every attempt that was recorded.
     pub async fn attempts(&mut self) -> anyhow::Result<Vec<Attempt>> {
-        let query = "SELECT event_id, http_status, superseded FROM whatsapp_delivery_attempts";
+        let query = "SELECT event_id, started_at, http_status, error_class, superseded
+                     FROM whatsapp_delivery_attempts";
         Ok(sql_query(query).load(&mut self.connection).await?)
     }
 
@@ -173,6 +183,43 @@ impl Records {
     pub async fn pending(&mut self) -> anyhow::Result<i64> {
         self.count("SELECT count(*) FROM whatsapp_webhook_events WHERE status = 'pending'")
             .await
+    }
+
+    /// Those of these webhooks.
+    pub async fn pending_of(&mut self, webhooks: &[Uuid]) -> anyhow::Result<i64> {
+        let query = "SELECT count(*) FROM whatsapp_webhook_events
+                     WHERE status = 'pending' AND webhook_id = ANY($1)";
+        let query = sql_query(query).bind::<Array<SqlUuid>, _>(webhooks);
+        Ok(query.get_result::<Count>(&mut self.connection).await?.count)
+    }
+
+    /// What has been lost, by PostgreSQL alone: each message has the events that it was to become, and each
+    /// event is delivered, a dead letter, due at some time, or parked for a reason.
+    pub async fn losses(&mut self) -> anyhow::Result<Vec<String>> {
+        let rules = [
+            (
+                "messages without all of their events",
+                "SELECT count(*) FROM whatsapp_messages m
+                 LEFT JOIN (SELECT source_id, count(*) AS events FROM whatsapp_webhook_events GROUP BY source_id) e
+                     ON e.source_id = m.id
+                 WHERE m.fan_out <> coalesce(e.events, 0)",
+            ),
+            (
+                "events that wait for nothing, and are neither delivered nor dead letters",
+                "SELECT count(*) FROM whatsapp_webhook_events e
+                 WHERE NOT (status = 'delivered'
+                     OR status = 'failed' AND EXISTS (SELECT FROM whatsapp_dead_letters d WHERE d.event_id = e.id)
+                     OR status = 'pending' AND (next_retry_at IS NOT NULL OR parked IS NOT NULL))",
+            ),
+        ];
+        let mut losses = Vec::new();
+        for (what, query) in rules {
+            let count = self.count(query).await?;
+            if count > 0 {
+                losses.push(format!("{count} {what}"));
+            }
+        }
+        Ok(losses)
     }
 
     /// Messages that were committed.

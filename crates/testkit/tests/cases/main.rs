@@ -4,7 +4,10 @@
 
 mod demo;
 
-use testkit::cases::{self, Case, Scale};
+use std::time::Duration;
+
+use testkit::cases::bad_receivers::Storm;
+use testkit::cases::{self, Case, Passed, Scale};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// One at a time, where the tests of a binary share a process.
@@ -15,17 +18,28 @@ async fn alone() -> MutexGuard<'static, ()> {
 }
 
 async fn holds(case: Case) {
+    let passed = pass(case).await;
+    assert_eq!((passed.figures.sent, passed.figures.lost), (120, 0));
+}
+
+async fn pass(case: Case) -> Passed {
     let _alone = alone().await;
     let scale = Scale {
         messages: 120,
         accounts: 5,
         rate: 12.0,
         faults: 2,
+        storm: Storm {
+            tens: 1,
+            rate: 100.0,
+            measured: Duration::ZERO,
+            struck: Duration::from_secs(2),
+        },
         logs: None,
     };
     let passed = cases::run(case, &scale).await.unwrap();
     eprintln!("{case}: {passed}");
-    assert_eq!((passed.figures.sent, passed.figures.lost), (120, 0));
+    passed
 }
 
 #[tokio::test]
@@ -56,4 +70,10 @@ async fn nothing_is_lost_while_redis_is_away() {
 #[tokio::test]
 async fn nothing_is_lost_when_postgres_restarts_or_is_away_while_the_gateway_is_killed() {
     holds(Case::PostgresRestart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_behaves_well_gets_everything_though_others_do_not_and_all_are_struck() {
+    let passed = pass(Case::BadReceivers).await;
+    assert!(passed.figures.sent > 500 && passed.figures.lost == 0);
 }

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
-use testkit::panics::caught;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -87,7 +86,7 @@ fn main() -> anyhow::Result<()> {
 async fn until_stopped(arguments: &Arguments) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     tokio::select! {
-        ended = caught(measure(arguments)) => ended,
+        ended = measure(arguments) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = term.recv() => Ok(()),
     }
@@ -100,9 +99,14 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         events: arguments.events,
     };
     ensure!(extent.rounds > 0, "no round is no measurement");
-    let report = Report::of(wanted.measure(&extent).await?);
+    let (rows, failures) = wanted.measure(&extent).await;
+    let report = Report::of(rows);
     report.write(&arguments.out)?;
     println!("\n{report}");
     println!("written to {}", arguments.out.display());
+    for failure in &failures {
+        eprintln!("not measured: {failure:#}");
+    }
+    ensure!(failures.is_empty(), "not all rows could be measured");
     Ok(())
 }

@@ -8,6 +8,7 @@ mod steady;
 mod whatsapp;
 
 use anyhow::ensure;
+use testkit::panics::caught;
 
 use crate::report::Row;
 use crate::stage::Stage;
@@ -93,16 +94,20 @@ impl Wanted {
         Ok(Self(known.into_iter().copied().filter(wanted).collect()))
     }
 
-    /// Measures them, each family once.
-    pub(crate) async fn measure(&self, extent: &Extent) -> anyhow::Result<Vec<Row>> {
-        let mut rows = Vec::new();
+    /// Measures them, each family once. What fails takes no other rows with it: it is told beside them.
+    pub(crate) async fn measure(&self, extent: &Extent) -> (Vec<Row>, Vec<anyhow::Error>) {
+        let (mut rows, mut failures) = (Vec::new(), Vec::new());
         for family in Family::ALL {
-            if family.rows().iter().any(|row| self.0.contains(row)) {
-                rows.extend(family.measure(extent).await?);
+            if !family.rows().iter().any(|row| self.0.contains(row)) {
+                continue;
+            }
+            match caught(family.measure(extent)).await {
+                Ok(measured) => rows.extend(measured),
+                Err(error) => failures.push(error.context(family.rows().join(", "))),
             }
         }
         rows.retain(|row| self.0.contains(&row.name));
-        Ok(rows)
+        (rows, failures)
     }
 }
 

@@ -69,6 +69,7 @@ fn as_it_should_be() -> Observed {
         events: all()
             .map(|(number, sent)| Event {
                 id: event(number),
+                sequence: number as i64,
                 source_id: row(number),
                 webhook_id: account.webhook,
                 event_type: "message".to_owned(),
@@ -80,7 +81,9 @@ fn as_it_should_be() -> Observed {
         attempts: all()
             .map(|(number, _)| Attempt {
                 event_id: event(number),
+                started_at: now,
                 http_status: Some(200),
+                error_class: None,
                 superseded: false,
             })
             .collect(),

@@ -23,44 +23,53 @@ const LOAD: Load = Load {
 /// The healthy ones' latency while none, a tenth and a half of all webhooks never answer, in turn.
 pub(super) async fn measure(extent: &Extent) -> anyhow::Result<Vec<Row>> {
     let stage = Stage::start(0).await?;
-    let (mut none, mut ten, mut half) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut none, mut ten, mut half) = (vec![], vec![], vec![]);
     for round in 1..=extent.rounds {
-        for (hanging, p95s) in [
+        for (hanging, rounds) in [
             (0, &mut none),
             (WEBHOOKS / 10, &mut ten),
             (WEBHOOKS / 2, &mut half),
         ] {
-            let Steady {
-                latencies,
-                missing,
-                busy,
-                ..
-            } = steady(&stage, &urls(&stage, hanging), &LOAD).await?;
-            let p95 = percentile(&latencies, 0.95);
+            let measured = steady(&stage, &urls(&stage, hanging), &LOAD).await?;
             println!(
-                "round {round}, {hanging} of {WEBHOOKS} hang: p50 {:.2} ms, p95 {p95:.2} ms, p99 {:.2} ms, \
-                 {missing} of {} had not arrived at last; processors busy: {busy}",
-                percentile(&latencies, 0.5),
-                percentile(&latencies, 0.99),
-                latencies.len(),
+                "round {round}, {hanging} of {WEBHOOKS} hang: {}",
+                told(&measured)
             );
-            p95s.push(p95);
+            rounds.push(measured);
         }
     }
-    let ratios = |p95s: &[f64]| {
-        p95s.iter()
-            .zip(&none)
-            .map(|(p95, none)| p95 / none)
-            .collect()
+    let row = |name, rounds: &[Steady]| {
+        Row::of(name, "ms", p95s(rounds)).with_note(rounds.last().map(told).unwrap_or_default())
     };
-    let (ten_ratios, half_ratios) = (ratios(&ten), ratios(&half));
+    let ratios = |rounds: &[Steady]| {
+        let pairs = p95s(rounds).into_iter().zip(p95s(&none));
+        pairs.map(|(some, none)| some / none).collect()
+    };
     Ok(vec![
-        Row::of(NONE_P95, "ms", none),
-        Row::of(TEN_P95, "ms", ten),
-        Row::of(HALF_P95, "ms", half),
-        Row::of(TEN_RATIO, "", ten_ratios),
-        Row::of(HALF_RATIO, "", half_ratios),
+        row(NONE_P95, &none),
+        row(TEN_P95, &ten),
+        row(HALF_P95, &half),
+        Row::of(TEN_RATIO, "", ratios(&ten)),
+        Row::of(HALF_RATIO, "", ratios(&half)),
     ])
+}
+
+fn p95s(rounds: &[Steady]) -> Vec<f64> {
+    let p95 = |round: &Steady| percentile(&round.latencies, 0.95);
+    rounds.iter().map(p95).collect()
+}
+
+fn told(round: &Steady) -> String {
+    let at = |share| percentile(&round.latencies, share);
+    format!(
+        "p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms, {} of {} never arrived; processors busy: {}",
+        at(0.5),
+        at(0.95),
+        at(0.99),
+        round.missing,
+        round.latencies.len(),
+        round.busy
+    )
 }
 
 /// So many hang, evenly among the others.
