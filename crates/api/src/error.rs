@@ -208,9 +208,12 @@ impl ResponseError for ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        match is_outage(&error) {
-            true => Self::database_away(&error),
-            false => Self::internal(&error),
+        if is_outage(&error) {
+            Self::database_away(&error)
+        } else if is_timeout(&error) {
+            Self::unavailable(Kind::Status, "This takes too long at the moment.")
+        } else {
+            Self::internal(&error)
         }
     }
 }
@@ -287,6 +290,14 @@ fn is_outage(error: &Error) -> bool {
         Error::RollbackErrorOnCommit { commit_error, .. } => is_outage(commit_error),
         _ => false,
     }
+}
+
+/// Whether PostgreSQL ended a statement at the limit that was set for it.
+fn is_timeout(error: &Error) -> bool {
+    let Error::DatabaseError(DatabaseErrorKind::Unknown, info) = error else {
+        return false;
+    };
+    info.message().contains("statement timeout")
 }
 
 fn is_farewell(info: &(dyn DatabaseErrorInformation + Send + Sync)) -> bool {

@@ -9,4 +9,5 @@ pub(crate) mod pairing;
 pub(crate) mod replays;
 pub(crate) mod samples;
 pub(crate) mod secrets;
+pub(crate) mod stats;
 pub(crate) mod webhooks;

@@ -9,7 +9,7 @@ use actix_web::{FromRequest, Resource, Responder, Route, guard};
 use crate::auth::authenticate;
 use crate::error::ApiError;
 use crate::handlers::{
-    clients, connections, dead_letters, events, health, pairing, replays, samples, secrets,
+    clients, connections, dead_letters, events, health, pairing, replays, samples, secrets, stats,
     webhooks,
 };
 
@@ -37,6 +37,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                 ))
                 .service(at("/webhooks/{id}/events", [get(events::list)]))
                 .service(at("/webhooks/{id}/test", [post(samples::send)]))
+                .service(at("/webhooks/{id}/stats", [get(stats::show)]))
                 .service(at("/webhooks/{id}/replay", [post(replays::replay)]))
                 .service(at(
                     "/webhooks/{id}/dead-letters",

@@ -18,6 +18,8 @@ pub struct Client {
     pub name: String,
     pub status: String,
     pub created_at: DateTime<Utc>,
+    /// Deliveries a second over all of its webhooks; `None`: as fast as they go.
+    pub rate_limit_per_second: Option<i32>,
 }
 
 /// A token as it may be shown: the token itself is printed once and never again.
@@ -82,6 +84,21 @@ impl Client {
             .filter(clients::status.eq("active"))
             .select(Self::as_select())
             .first(conn)
+            .await
+            .optional()
+    }
+
+    /// Limits the deliveries to the client of that name, or with `None` no longer; what a dispatcher knows
+    /// of a webhook it looks up anew after some seconds. `None` when there is no such client.
+    pub async fn limit(
+        conn: &mut AsyncPgConnection,
+        name: &str,
+        rate_limit_per_second: Option<i32>,
+    ) -> QueryResult<Option<Self>> {
+        diesel::update(clients::table.filter(clients::name.eq(name)))
+            .set(clients::rate_limit_per_second.eq(rate_limit_per_second))
+            .returning(Self::as_returning())
+            .get_result(conn)
             .await
             .optional()
     }

@@ -34,7 +34,8 @@ pub mod record;
 pub mod replay;
 pub mod sample;
 
-// what must be so of all of it
+// all of it, looked at
+pub mod stats;
 pub mod verify;
 
 // the database itself

@@ -1,3 +1,6 @@
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
 use anyhow::{Context, ensure};
 use clap::Subcommand;
 use diesel::result::{DatabaseErrorKind, Error};
@@ -14,8 +17,40 @@ pub enum Command {
     Create { name: String },
     /// List all clients
     List,
+    /// Limit the deliveries to a client, over all of its webhooks, to so many a second
+    Limit {
+        name: String,
+        /// A number, or "none"
+        limit: Limit,
+    },
     /// Refuse all tokens of a client from now on
     Deactivate { id: i32 },
+}
+
+/// Deliveries a second, if there is a limit to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(Option<i32>);
+
+impl FromStr for Limit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let number = text.parse().ok().filter(|number| *number > 0);
+        let number = number.ok_or("must be a number from 1, or \"none\"")?;
+        Ok(Self(Some(number)))
+    }
+}
+
+impl Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(number) => write!(f, "{number} a second"),
+            None => f.write_str("no limit"),
+        }
+    }
 }
 
 pub(super) async fn run(command: &Command, conn: &mut AsyncPgConnection) -> anyhow::Result<()> {
@@ -26,6 +61,13 @@ pub(super) async fn run(command: &Command, conn: &mut AsyncPgConnection) -> anyh
                 show(&client)?;
             }
             Ok(())
+        }
+        Command::Limit {
+            name,
+            limit: Limit(limit),
+        } => {
+            let client = Client::limit(conn, name, *limit).await?;
+            show(&client.with_context(|| format!("there is no client named {name:?}"))?)
         }
         Command::Deactivate { id } => {
             let client = Client::deactivate(conn, *id).await?;
@@ -71,6 +113,7 @@ fn show(client: &Client) -> anyhow::Result<()> {
         &client.name,
         &client.status,
         &created_at,
+        &Limit(client.rate_limit_per_second),
     ])?;
     Ok(())
 }

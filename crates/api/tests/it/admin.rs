@@ -1,11 +1,12 @@
 //! The operator's commands, by the real program.
 
+use domain::destination::Destination;
 use futures_util::future::join_all;
 use reqwest::Method;
 use testkit::process::Output;
 use testkit::{Database, Program};
 
-use crate::world::{Answer, Api};
+use crate::world::{Answer, Api, NUMBER};
 
 pub(crate) async fn run(database_url: &str, arguments: &[&str]) -> Output {
     let program = Program::new("recado-api").env("DATABASE_URL", database_url);
@@ -97,6 +98,38 @@ async fn a_client_and_its_tokens_are_made_listed_and_refused() {
 }
 
 #[tokio::test]
+async fn a_clients_deliveries_are_limited_for_dispatchers_to_see() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    api.tenant("other").await;
+    let url = api.database.url();
+    let webhook = acme.webhook(NUMBER).await;
+    let seen = async || {
+        let mut conn = api.conn().await;
+        let destinations = Destination::load(&mut conn, &[webhook]).await.unwrap();
+        destinations[0].client_rate_limit_per_second
+    };
+    assert_eq!(seen().await, None);
+
+    let limited = lines(url, &["client", "limit", "acme", "25"]).await;
+    assert_eq!(limited[0][5], "25 a second");
+    let listed = lines(url, &["client", "list"]).await;
+    assert_eq!(
+        (listed[0][5].as_str(), listed[1][5].as_str()),
+        ("25 a second", "no limit")
+    );
+    assert_eq!(seen().await, Some(25));
+
+    let unlimited = lines(url, &["client", "limit", "acme", "none"]).await;
+    assert_eq!(unlimited[0][5], "no limit");
+    assert_eq!(seen().await, None);
+    for limit in ["0", "-1", "1.5", "many", ""] {
+        let refused = run(url, &["client", "limit", "--", "acme", limit]).await;
+        assert_eq!(refused.status.code(), Some(2), "{limit:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_one_line_and_exit_1() {
     let database = Database::create().await;
     let url = database.url();
@@ -108,6 +141,10 @@ async fn what_cannot_be_done_is_one_line_and_exit_1() {
         ),
         (&["client", "create", " "], "a name has 1 to 100 characters"),
         (&["client", "deactivate", "7"], "there is no client 7"),
+        (
+            &["client", "limit", "Acme", "7"],
+            "there is no client named \"Acme\"",
+        ),
         (&["token", "create", "7"], "there is no client 7"),
         (&["token", "list", "7"], "there is no client 7"),
         (

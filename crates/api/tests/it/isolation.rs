@@ -31,6 +31,7 @@ fn calls(ids: Ids) -> Vec<(Method, &'static str, Option<Value>)> {
         (Method::DELETE, "/api/webhooks/{id}", None),
         (Method::GET, "/api/webhooks/{id}/events", None),
         (Method::POST, "/api/webhooks/{id}/test", None),
+        (Method::GET, "/api/webhooks/{id}/stats", None),
         (Method::POST, "/api/webhooks/{id}/replay", None),
         (Method::GET, "/api/webhooks/{id}/dead-letters", None),
         (Method::DELETE, "/api/webhooks/{id}/dead-letters", None),
@@ -102,7 +103,8 @@ async fn another_clients_ids_are_not_there_on_any_route() {
     let snapshot = async || {
         let mut all = Vec::new();
         for (method, route, _) in calls(ids) {
-            if method == Method::GET {
+            // The statistics tell the time, and so are others at each call.
+            if method == Method::GET && !route.ends_with("/stats") {
                 all.push(acme.get(&ids.path(route)).await.bytes);
             }
         }

@@ -17,6 +17,7 @@ mod process;
 mod replays;
 mod samples;
 mod sessions;
+mod stats;
 mod verify;
 mod webhooks;
 mod world;
