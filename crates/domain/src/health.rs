@@ -146,7 +146,7 @@ async fn update(
                  w.opened_at <= now() - make_interval(days => ?) AS long_open, w.probes
              FROM whatsapp_webhooks w JOIN input ON input.id = w.id
              WHERE NOT (input.succeeded AND input.failures = 0 AND w.status = 'active' AND w.failure_count = 0
-                 AND w.last_success_at > now() - interval '1 second')
+                 AND coalesce(w.last_success_at > now() - interval '1 second', false))
              ORDER BY w.id FOR NO KEY UPDATE OF w),
          judged AS MATERIALIZED (
              SELECT locked.*, counted >= ? OR (was_open AND NOT succeeded) AS is_open,
