@@ -1,16 +1,17 @@
 //! How a webhook's deliveries went: counted from the ledger, a bounded number of rows whatever it holds.
 
+mod waiting;
+mod window;
+
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::ids;
-use crate::statement::Statement;
+use self::window::{Group, OF_BUCKET, OF_CLASS, OF_STATUS, Window};
 
 /// What was seen of a webhook in a span of time that ends now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -74,24 +75,6 @@ pub struct Bucket {
 
 /// Attempts of one bucket that are looked at.
 pub const SAMPLE: i64 = 5_000;
-/// Parked events, and dead letters, that are counted.
-pub const CAP: i64 = 10_000;
-/// Events, of all webhooks, that are looked through for those of one that are not parked.
-const LOOKED_THROUGH: i64 = 50_000;
-/// The most buckets of a series.
-pub const BUCKETS: u32 = 60;
-/// What one of a series may cover, in seconds.
-const WIDTHS: [u32; 16] = [
-    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 43_200,
-];
-
-/// The width of a bucket that divides the window into no more than [`BUCKETS`].
-fn width(window_seconds: u32) -> u32 {
-    WIDTHS
-        .into_iter()
-        .find(|width| window_seconds.div_ceil(*width) <= BUCKETS)
-        .unwrap_or_else(|| window_seconds.div_ceil(BUCKETS))
-}
 
 impl Stats {
     /// Of the last so many seconds, by PostgreSQL's clock. Takes a few seconds at the most, after which
@@ -112,114 +95,6 @@ impl Stats {
             Ok(stats)
         })
         .await
-    }
-}
-
-/// The ends of the buckets: one more than there are of them.
-struct Window(Vec<DateTime<Utc>>);
-
-/// Attempts that have something in common: `kind` says what.
-#[derive(QueryableByName)]
-struct Group {
-    /// Which of bucket, class and status are not what the group has in common, as bits.
-    #[diesel(sql_type = Integer)]
-    kind: i32,
-    #[diesel(sql_type = Nullable<Integer>)]
-    bucket: Option<i32>,
-    #[diesel(sql_type = Nullable<Text>)]
-    error_class: Option<String>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    http_status: Option<i32>,
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-    #[diesel(sql_type = BigInt)]
-    delivered: i64,
-    #[diesel(sql_type = Nullable<Array<Integer>>)]
-    latency: Option<Vec<i32>>,
-}
-
-const OF_BUCKET: i32 = 0b011;
-const OF_CLASS: i32 = 0b101;
-const OF_STATUS: i32 = 0b110;
-
-impl Window {
-    async fn until_now(conn: &mut AsyncPgConnection, seconds: u32) -> QueryResult<Self> {
-        #[derive(QueryableByName)]
-        struct Now {
-            #[diesel(sql_type = Timestamptz)]
-            now: DateTime<Utc>,
-        }
-        let Now { now } = Statement::new("SELECT now() AS now")
-            .get_result(conn)
-            .await?;
-        let (from, width) = (now - TimeDelta::seconds(seconds.into()), width(seconds));
-        let ends = (0..seconds.div_ceil(width))
-            .map(|n| from + TimeDelta::seconds((n * width).into()))
-            .chain([now]);
-        Ok(Self(ends.collect()))
-    }
-
-    /// By ids, which are in time order: each bucket is one range of an index.
-    async fn groups(
-        &self,
-        conn: &mut AsyncPgConnection,
-        client_id: i32,
-        webhook_id: Uuid,
-    ) -> QueryResult<Vec<Group>> {
-        let mut floors: Vec<Uuid> = self.0.iter().map(|at| ids::floor(*at)).collect();
-        // The dispatchers' clocks, which the ids are made by, may be a little ahead.
-        if let Some(last) = floors.last_mut() {
-            *last = ids::floor(self.to() + TimeDelta::minutes(1));
-        }
-        Statement::new(
-            "WITH buckets AS MATERIALIZED (
-                 SELECT * FROM unnest(?, ?) WITH ORDINALITY AS t (first, behind, bucket)),
-             seen AS MATERIALIZED (
-                 SELECT (buckets.bucket - 1)::integer AS bucket, a.* FROM buckets, LATERAL (
-                     SELECT duration_ms, http_status, error_class FROM whatsapp_delivery_attempts
-                     WHERE webhook_id = ? AND client_id = ?
-                       AND id >= buckets.first AND id < buckets.behind
-                     ORDER BY id LIMIT ?) a)
-             SELECT grouping(bucket, error_class, http_status) AS kind, bucket, error_class, http_status,
-                 count(*) AS count, count(*) FILTER (WHERE error_class IS NULL) AS delivered,
-                 percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_ms) AS latency
-             FROM seen GROUP BY GROUPING SETS ((), (bucket), (error_class), (http_status))",
-        )
-        .bind::<Array<SqlUuid>, _>(floors[..floors.len() - 1].to_vec())
-        .bind::<Array<SqlUuid>, _>(floors[1..].to_vec())
-        .bind::<SqlUuid, _>(webhook_id)
-        .bind::<Integer, _>(client_id)
-        .bind::<BigInt, _>(SAMPLE)
-        .load(conn)
-        .await
-    }
-
-    fn to(&self) -> DateTime<Utc> {
-        self.0[self.0.len() - 1]
-    }
-
-    fn stats(&self, groups: Vec<Group>) -> Stats {
-        let empty = |at: &DateTime<Utc>| Bucket {
-            at: *at,
-            attempts: 0,
-            delivered: 0,
-            failed: 0,
-            p95_ms: None,
-        };
-        let mut stats = Stats {
-            from: self.0[0],
-            to: self.to(),
-            sampled: false,
-            attempts: Attempts::default(),
-            success_rate: None,
-            latency_ms: None,
-            events: Events::default(),
-            series: self.0[..self.0.len() - 1].iter().map(empty).collect(),
-        };
-        for group in groups {
-            stats.add(group);
-        }
-        stats
     }
 }
 
@@ -257,96 +132,6 @@ impl Stats {
                     p99: latency[2],
                 });
             }
-        }
-    }
-}
-
-impl Events {
-    async fn load(
-        conn: &mut AsyncPgConnection,
-        client_id: i32,
-        webhook_id: Uuid,
-    ) -> QueryResult<Self> {
-        #[derive(QueryableByName)]
-        struct Count {
-            #[diesel(sql_type = Text)]
-            what: String,
-            #[diesel(sql_type = BigInt)]
-            count: i64,
-        }
-        let counts: Vec<Count> = Statement::new(
-            "WITH parked AS MATERIALIZED (
-                 SELECT coalesce(parked, '') AS reason FROM whatsapp_webhook_events
-                 WHERE webhook_id = ? AND client_id = ? AND status = 'pending' AND next_retry_at IS NULL
-                 LIMIT ?),
-             timed AS MATERIALIZED (
-                 SELECT webhook_id, client_id, claim_token FROM whatsapp_webhook_events
-                 WHERE status = 'pending' AND next_retry_at IS NOT NULL ORDER BY next_retry_at LIMIT ?),
-             letters AS MATERIALIZED (
-                 SELECT FROM whatsapp_dead_letters WHERE webhook_id = ? AND client_id = ? LIMIT ?)
-             SELECT 'parked ' || reason AS what, count(*) AS count FROM parked GROUP BY reason
-             UNION ALL SELECT 'in flight', count(*) FROM timed
-                 WHERE webhook_id = ? AND client_id = ? AND claim_token IS NOT NULL
-             UNION ALL SELECT 'due', count(*) FROM timed
-                 WHERE webhook_id = ? AND client_id = ? AND claim_token IS NULL
-             UNION ALL SELECT 'timed', count(*) FROM timed
-             UNION ALL SELECT 'letters', count(*) FROM letters",
-        )
-        .bind::<SqlUuid, _>(webhook_id)
-        .bind::<Integer, _>(client_id)
-        .bind::<BigInt, _>(CAP)
-        .bind::<BigInt, _>(LOOKED_THROUGH)
-        .bind::<SqlUuid, _>(webhook_id)
-        .bind::<Integer, _>(client_id)
-        .bind::<BigInt, _>(CAP)
-        .bind::<SqlUuid, _>(webhook_id)
-        .bind::<Integer, _>(client_id)
-        .bind::<SqlUuid, _>(webhook_id)
-        .bind::<Integer, _>(client_id)
-        .load(conn)
-        .await?;
-        let mut events = Self::default();
-        for Count { what, count } in counts {
-            match what.as_str() {
-                "in flight" => events.in_flight = count,
-                "due" => events.due = count,
-                "timed" => events.capped |= count == LOOKED_THROUGH,
-                "letters" => events.dead_letters = count,
-                parked => {
-                    let reason = parked.trim_start_matches("parked ").to_owned();
-                    events.parked.insert(reason, count);
-                }
-            }
-        }
-        let parked: i64 = events.parked.values().sum();
-        events.capped |= parked == CAP || events.dead_letters == CAP;
-        events.pending = events.in_flight + events.due + parked;
-        Ok(events)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_has_at_most_sixty_buckets_of_a_sensible_width() {
-        for (window, expected) in [
-            (60, 1),
-            (900, 15),
-            (3600, 60),
-            (3660, 120),
-            (86_400, 1800),
-            (7 * 86_400, 10_800),
-            (30 * 86_400, 43_200),
-        ] {
-            let width = width(window);
-            assert_eq!(width, expected, "{window}");
-            assert!(window.div_ceil(width) <= BUCKETS);
-        }
-        for window in 1..=30 * 86_400 / 60 {
-            let window: u32 = window * 60;
-            assert!(window.div_ceil(width(window)) <= BUCKETS);
         }
     }
 }

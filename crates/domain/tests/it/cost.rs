@@ -9,6 +9,7 @@ use domain::partition::maintain;
 use domain::record::{Outcome, Record, record};
 use domain::replay::{Deletion, Events, Letters, Span, Step};
 use domain::statement::Statement;
+use domain::stats::Stats;
 use domain::verify::violations;
 use uuid::Uuid;
 
@@ -286,4 +287,41 @@ async fn the_metric_of_the_promise_reads_what_is_recent_and_no_more() {
         .await
         .unwrap();
     assert!(read < 100, "{read} rows");
+}
+
+#[tokio::test]
+async fn statistics_read_the_attempts_of_their_webhook_and_no_more() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    for days in [0, 4, 9, 14, 19, 24, 29] {
+        let day = chrono::Utc::now() - chrono::Days::new(days);
+        maintain(&mut conn, day, None).await.unwrap();
+    }
+    // Over a month, one in a thousand is ours.
+    world
+        .sql(&format!(
+            "INSERT INTO whatsapp_delivery_attempts (id, event_id, client_id, webhook_id, attempt, started_at,
+                 duration_ms, superseded)
+             SELECT (lpad(to_hex((extract(epoch FROM now() - make_interval(secs => n * 25)) * 1000)::bigint), 12, '0')
+                     || substr(md5(n::text), 13))::uuid,
+                 gen_random_uuid(), {client},
+                 CASE WHEN n % 1000 = 0 THEN '{webhook}' ELSE '00000000-0000-0000-0000-000000000000' END::uuid,
+                 1, now(), n, false
+             FROM generate_series(1, 100000) n",
+            client = world.client.id,
+            webhook = world.webhook.id,
+        ))
+        .await;
+    world.sql("VACUUM ANALYZE whatsapp_delivery_attempts").await;
+    let read = conn
+        .transaction(async |conn| {
+            let stats = Stats::load(conn, world.client.id, world.webhook.id, 30 * 86_400).await?;
+            assert_eq!(stats.attempts.total, 100);
+            let read = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS count
+                 FROM pg_stat_xact_user_tables WHERE relname LIKE 'whatsapp_delivery_attempts%'";
+            diesel::QueryResult::Ok(world::count(conn, read).await)
+        })
+        .await
+        .unwrap();
+    assert!(read <= 100, "{read} rows");
 }
