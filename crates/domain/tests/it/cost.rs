@@ -104,6 +104,37 @@ async fn a_poll_reads_no_more_rows_when_very_many_events_are_parked() {
     assert!(after <= before + 10, "{after} rows instead of {before}");
 }
 
+/// What PostgreSQL knows of its tables may be from a time in which nothing waited.
+#[tokio::test]
+async fn a_ring_reads_no_more_rows_when_very_many_events_wait_for_their_time() {
+    let world = World::new().await;
+    maintain(&mut world.conn().await, chrono::Utc::now(), None)
+        .await
+        .unwrap();
+    let names: Vec<String> = (0..4000).map(|n| format!("M{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.accept(&names).await;
+    let set = |what: &str| format!("UPDATE whatsapp_webhook_events SET {what}");
+    world
+        .sql(&set("status = 'delivered', next_retry_at = NULL"))
+        .await;
+    world.sql("VACUUM ANALYZE whatsapp_webhook_events").await;
+    let retries = "status = 'pending', attempt_count = 1, next_retry_at = now() + interval '1 h'";
+    world.sql(&set(retries)).await;
+
+    let rung = world.accept(&["A"]).await;
+    let mut conn = dispatchers(&world).await;
+    let (claimed, read) = conn
+        .transaction(async |conn| {
+            let claimed = claim(conn, &rung, Uuid::new_v4(), 60.0).await?;
+            diesel::QueryResult::Ok((claimed.len(), rows_read(conn).await))
+        })
+        .await
+        .unwrap();
+    assert_eq!(claimed, 1);
+    assert!(read < 20, "{read} rows to claim one");
+}
+
 /// A join of a hundred rows with a month of partitions tempts PostgreSQL to read them all.
 #[tokio::test]
 async fn a_poll_that_finds_much_to_do_reads_that_and_no_more() {
