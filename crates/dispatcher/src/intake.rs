@@ -3,6 +3,7 @@
 //! bound, and both claim nothing while outcomes can't be recorded.
 
 mod budget;
+mod crowd;
 mod poll;
 mod ring;
 
@@ -23,6 +24,7 @@ use crate::flow::{Flow, Work};
 use crate::link::{Link, LinkError};
 use crate::meters::Reason;
 pub(crate) use budget::Budget;
+pub(crate) use crowd::Crowd;
 pub(crate) use poll::Poller;
 pub(crate) use ring::Ring;
 
@@ -38,6 +40,7 @@ pub(crate) struct Source {
     /// How many recorders get nothing through.
     pub(crate) stuck: watch::Receiver<usize>,
     pub(crate) shutdown: Shutdown,
+    pub(crate) crowd: Arc<Crowd>,
     /// How long a claim lasts.
     pub(crate) claim_time: Duration,
 }

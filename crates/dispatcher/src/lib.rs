@@ -98,13 +98,16 @@ pub async fn start(
         shutdown.clone(),
         meters,
     ));
+    let crowd = Arc::default();
     let source = || Source {
-        link: Link::new(config.database.clone()),
+        // A claim that is lost was of an attempt that is not on record: the event is due again.
+        link: Link::lazy(config.database.clone()),
         flow: Arc::clone(&flow),
         endpoints: Arc::clone(&endpoints),
         budget: budget.clone(),
         stuck: shared.stuck(),
         shutdown: shutdown.clone(),
+        crowd: Arc::clone(&crowd),
         claim_time: flow::claim_time(config.sending.timeout),
     };
     let links = [(); RECORDERS].map(|()| Link::new(config.database.clone()));

@@ -21,9 +21,12 @@ const STATEMENT: Duration = Duration::from_secs(15);
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s';
     SET plan_cache_mode = force_generic_plan;
     SET jit = off";
+/// Commits don't wait for the disk.
+const LAZY: &str = "SET synchronous_commit = off";
 
 pub(crate) struct Link {
     config: DatabaseConfig,
+    lazy: bool,
     connection: Option<AsyncPgConnection>,
 }
 
@@ -51,7 +54,17 @@ impl Link {
     pub(crate) fn new(config: DatabaseConfig) -> Self {
         Self {
             config,
+            lazy: false,
             connection: None,
+        }
+    }
+
+    /// A link whose last commits PostgreSQL may lose when it crashes: for what is then done again. Whoever
+    /// commits on another link later makes them last.
+    pub(crate) fn lazy(config: DatabaseConfig) -> Self {
+        Self {
+            lazy: true,
+            ..Self::new(config)
         }
     }
 
@@ -74,7 +87,11 @@ impl Link {
 
     async fn connect(&self) -> Result<AsyncPgConnection, LinkError> {
         let mut connection = postgres::connect(&self.config).await?;
-        let set = timeout(STATEMENT, connection.batch_execute(SESSION)).await;
+        let session = match self.lazy {
+            true => format!("{SESSION}; {LAZY}"),
+            false => SESSION.to_owned(),
+        };
+        let set = timeout(STATEMENT, connection.batch_execute(&session)).await;
         set.map_err(|_| LinkError::TimedOut)??;
         Ok(connection)
     }

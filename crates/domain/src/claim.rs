@@ -1,8 +1,11 @@
 //! Claims: the right to attempt an event once, held under a token until a deadline.
 //!
-//! A claim sets `claim_token` and moves `next_retry_at` to its deadline, so a dispatcher that dies
-//! leaves an event that is simply due again. An outcome is recorded only under the token that still
-//! stands (see [`crate::record`]). The clock is PostgreSQL's.
+//! A claim sets `claim_token`, and `claimed_until` to its deadline; past that the event can be claimed
+//! again, so a dispatcher that dies needs no cleaning up after. An outcome is recorded only under the token
+//! that still stands (see [`crate::record`]). The clock is PostgreSQL's.
+//!
+//! The claim of a rung event leaves `next_retry_at` as it is, so that no index is written. Where the claim
+//! outlasts it, the event is due and claimed; [`put_off`] takes such events out of the poller's way.
 //!
 //! Nothing is claimed of a webhook that is inactive, deleted or behind an open circuit, nor out of its
 //! turn in a chat; [`crate::parking`] takes such events out of the poller's way.
@@ -20,7 +23,7 @@ use uuid::Uuid;
 
 use crate::parking;
 use crate::payload::Payload;
-use crate::statement::{Statement, among};
+use crate::statement::{Statement, among, unclaimed};
 
 /// An event in the hands of one dispatcher. How and where it is to be delivered, its webhook's
 /// [`Destination`](crate::destination::Destination) says.
@@ -115,11 +118,12 @@ macro_rules! in_its_turn {
 /// The picked rows go through arrays: of those PostgreSQL expects few elements, and looks each up. To join
 /// as many as the CTE may hold it would read whole partitions.
 macro_rules! take_picked {
-    ($bounds:literal) => {
+    ($moves:literal, $bounds:literal) => {
         concat!(
             "UPDATE whatsapp_webhook_events e
-             SET claim_token = ?, parked = NULL, next_retry_at =
-                 now() + make_interval(secs => ? + coalesce(w.batch_max_wait_ms, 0) / 1000.0)
+             SET claim_token = ?, parked = NULL, ",
+            $moves,
+            "claimed_until = now() + make_interval(secs => ? + coalesce(w.batch_max_wait_ms, 0) / 1000.0)
              FROM unnest(ARRAY(SELECT id FROM picked), ARRAY(SELECT due FROM picked)) AS picked (id, due),
                  whatsapp_webhooks w
              WHERE e.id = picked.id ",
@@ -150,12 +154,13 @@ pub async fn claim(
     };
     Statement::new(concat!(
         "WITH picked AS MATERIALIZED (
-             SELECT id, next_retry_at AS due FROM whatsapp_webhook_events
+             SELECT id, next_retry_at AS due FROM whatsapp_webhook_events e
              WHERE id = ANY(?) AND id BETWEEN ? AND ? AND coalesce(status, '') = 'pending'
                AND ((attempt_count = 0 AND claim_token IS NULL AND next_retry_at IS NOT NULL)
-                    OR next_retry_at <= now())
-             ORDER BY id FOR UPDATE SKIP LOCKED) ",
-        take_picked!("AND e.id BETWEEN ? AND ?")
+                    OR next_retry_at <= now() AND ",
+        unclaimed!("e"),
+        ") ORDER BY id FOR UPDATE SKIP LOCKED) ",
+        take_picked!("", "AND e.id BETWEEN ? AND ?")
     ))
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<SqlUuid, _>(*least)
@@ -178,15 +183,43 @@ pub async fn claim_due(
 ) -> QueryResult<Vec<Claimed>> {
     Statement::new(concat!(
         "WITH picked AS MATERIALIZED (
-             SELECT id, next_retry_at AS due FROM whatsapp_webhook_events
-             WHERE status = 'pending' AND next_retry_at <= now()
-             ORDER BY next_retry_at LIMIT ? FOR UPDATE SKIP LOCKED) ",
-        take_picked!("")
+             SELECT id, next_retry_at AS due FROM whatsapp_webhook_events e
+             WHERE status = 'pending' AND next_retry_at <= now() AND ",
+        unclaimed!("e"),
+        " ORDER BY next_retry_at LIMIT ? FOR UPDATE SKIP LOCKED) ",
+        take_picked!(
+            "next_retry_at = now() + make_interval(secs => ? + coalesce(w.batch_max_wait_ms, 0) / 1000.0), ",
+            ""
+        )
     ))
     .bind::<BigInt, _>(limit)
     .bind::<SqlUuid, _>(token)
     .bind::<Double, _>(deadline_seconds)
+    .bind::<Double, _>(deadline_seconds)
     .load(conn)
+    .await
+}
+
+/// Takes events out of the poller's way that are due, yet under a claim that has lasted for a second: most
+/// claims are over by then, and need no other write. At most `limit`; returns how many.
+pub async fn put_off(
+    conn: &mut AsyncPgConnection,
+    limit: i64,
+    deadline_seconds: f64,
+) -> QueryResult<usize> {
+    Statement::new(concat!(
+        "WITH picked AS MATERIALIZED (
+             SELECT id FROM whatsapp_webhook_events
+             WHERE status = 'pending' AND next_retry_at <= now()
+               AND claimed_until > now() AND claimed_until < now() + make_interval(secs => ? - 1)
+             ORDER BY next_retry_at LIMIT ? FOR UPDATE SKIP LOCKED)
+         UPDATE whatsapp_webhook_events e SET next_retry_at = claimed_until
+         WHERE ",
+        among!("picked")
+    ))
+    .bind::<Double, _>(deadline_seconds)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
     .await
 }
 
@@ -260,7 +293,8 @@ async fn probe(
              SET probed = picked.sequence, look_at = now() + make_interval(secs => ?)
              FROM picked WHERE w.id = picked.webhook_id)
          UPDATE whatsapp_webhook_events e
-         SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?), parked = NULL
+         SET claim_token = ?, next_retry_at = now() + make_interval(secs => ?),
+             claimed_until = now() + make_interval(secs => ?), parked = NULL
          FROM unnest(ARRAY(SELECT id FROM picked), ARRAY(SELECT due FROM picked)) AS picked (id, due),
              whatsapp_webhooks w
          WHERE e.id = picked.id AND w.id = e.webhook_id",
@@ -273,6 +307,7 @@ async fn probe(
     .bind::<Array<SqlUuid>, _>(webhooks)
     .bind::<Double, _>(deadline_seconds)
     .bind::<SqlUuid, _>(token)
+    .bind::<Double, _>(deadline_seconds)
     .bind::<Double, _>(deadline_seconds)
     .load(conn)
     .await
@@ -335,7 +370,7 @@ async fn give_back(conn: &mut AsyncPgConnection, claims: &[Release]) -> QueryRes
              WHERE e.claim_token = input.token AND e.id BETWEEN ? AND ?
              ORDER BY e.id FOR UPDATE OF e)
          UPDATE whatsapp_webhook_events e
-         SET claim_token = NULL, parked = held.parked,
+         SET claim_token = NULL, claimed_until = NULL, parked = held.parked,
              next_retry_at = CASE WHEN held.parked IS NULL THEN now() + make_interval(secs => held.delay) END
          FROM unnest(ARRAY(SELECT id FROM held), ARRAY(SELECT delay FROM held), ARRAY(SELECT parked FROM held))
              AS held (id, delay, parked)

@@ -117,7 +117,8 @@ pub(crate) async fn bury_pending(
          picked AS (SELECT id FROM parked UNION ALL SELECT id FROM others),
          buried AS (
              UPDATE whatsapp_webhook_events e
-             SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
+             SET status = 'failed', claim_token = NULL, claimed_until = NULL, next_retry_at = NULL, parked = NULL,
+                 error = ?
              WHERE ",
         among!("picked"),
         " RETURNING e.*, e.error AS reason) ",

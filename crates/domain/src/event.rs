@@ -198,6 +198,7 @@ impl Event {
                     events::status.eq("pending"),
                     events::attempt_count.eq(0),
                     events::claim_token.eq(None::<Uuid>),
+                    events::claimed_until.eq(None::<DateTime<Utc>>),
                     events::next_retry_at.eq(diesel::dsl::now),
                     events::parked.eq(None::<String>),
                     events::http_status.eq(None::<i32>),

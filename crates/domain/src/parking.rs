@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::claim::Release;
 use crate::dead_letter;
-use crate::statement::{Statement, among};
+use crate::statement::{Statement, among, unclaimed};
 
 /// Why an event waits. The words stand in `parked`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,9 +256,10 @@ pub async fn set_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
 async fn set_due_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     Statement::new(concat!(
         "WITH due AS MATERIALIZED (
-             SELECT id, webhook_id FROM whatsapp_webhook_events
-             WHERE status = 'pending' AND next_retry_at <= now()
-             ORDER BY next_retry_at LIMIT ?),
+             SELECT id, webhook_id FROM whatsapp_webhook_events e
+             WHERE status = 'pending' AND next_retry_at <= now() AND ",
+        unclaimed!("e"),
+        " ORDER BY next_retry_at LIMIT ?),
          closed AS MATERIALIZED (
              SELECT id, deleted_at, is_active FROM whatsapp_webhooks
              WHERE id IN (SELECT webhook_id FROM due)
@@ -269,11 +270,12 @@ async fn set_due_aside(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<
              SELECT e.id FROM whatsapp_webhook_events e
              WHERE ",
         among!("refused"),
-        " AND e.status = 'pending' AND e.next_retry_at <= now()
-             FOR UPDATE OF e SKIP LOCKED),
+        " AND e.status = 'pending' AND e.next_retry_at <= now() AND ",
+        unclaimed!("e"),
+        " FOR UPDATE OF e SKIP LOCKED),
          aside AS (
              UPDATE whatsapp_webhook_events e
-             SET claim_token = NULL, next_retry_at = NULL,
+             SET claim_token = NULL, claimed_until = NULL, next_retry_at = NULL,
                  (status, error, parked) = (
                      SELECT CASE WHEN deleted_at IS NULL THEN e.status ELSE 'failed' END,
                          CASE WHEN deleted_at IS NULL THEN e.error ELSE ? END,
@@ -342,9 +344,10 @@ async fn bury_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<us
 pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<usize> {
     Statement::new(concat!(
         "WITH due AS MATERIALIZED (
-             SELECT id, webhook_id, order_key, sequence FROM whatsapp_webhook_events
-             WHERE status = 'pending' AND next_retry_at <= now()
-             ORDER BY next_retry_at LIMIT ?),
+             SELECT id, webhook_id, order_key, sequence FROM whatsapp_webhook_events e
+             WHERE status = 'pending' AND next_retry_at <= now() AND ",
+        unclaimed!("e"),
+        " ORDER BY next_retry_at LIMIT ?),
          chats AS MATERIALIZED (
              SELECT DISTINCT due.webhook_id, due.order_key FROM due
              JOIN whatsapp_webhooks w ON w.id = due.webhook_id AND w.ordered AND w.deleted_at IS NULL
@@ -369,10 +372,11 @@ pub async fn park_followers(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
              SELECT e.id FROM whatsapp_webhook_events e
              WHERE ",
         among!("followers"),
-        " AND e.status = 'pending' AND e.next_retry_at <= now()
-             FOR UPDATE OF e SKIP LOCKED)
+        " AND e.status = 'pending' AND e.next_retry_at <= now() AND ",
+        unclaimed!("e"),
+        " FOR UPDATE OF e SKIP LOCKED)
          UPDATE whatsapp_webhook_events e
-         SET claim_token = NULL, next_retry_at = now() + make_interval(secs => ?), parked = ?
+         SET claim_token = NULL, claimed_until = NULL, next_retry_at = now() + make_interval(secs => ?), parked = ?
          WHERE ",
         among!("picked")
     ))

@@ -149,8 +149,10 @@ async fn partitions(conn: &mut AsyncPgConnection, table: &str) -> QueryResult<Ve
 async fn make(conn: &mut AsyncPgConnection, table: &str, day: NaiveDate) -> QueryResult<()> {
     let partition = name(table, day);
     let (from, to) = bounds(day);
+    // Room in the page for a second version of each event, larger by its claim, spares the indexes.
+    let fillfactor = if table == EVENTS { 45 } else { 100 };
     let work = format!(
-        "CREATE TABLE {partition} (LIKE {table} INCLUDING ALL);
+        "CREATE TABLE {partition} (LIKE {table} INCLUDING ALL) WITH (fillfactor = {fillfactor});
          WITH moved AS (DELETE FROM {table}_default WHERE id >= '{from}' AND id < '{to}' RETURNING *)
          INSERT INTO {partition} SELECT * FROM moved;
          ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM ('{from}') TO ('{to}');"

@@ -162,7 +162,7 @@ async fn write_events(
              ORDER BY event_id),
          updated AS (
              UPDATE whatsapp_webhook_events e
-             SET status = input.status, claim_token = NULL, parked = input.parked,
+             SET status = input.status, claim_token = NULL, claimed_until = NULL, parked = input.parked,
                  attempt_count = CASE WHEN input.parked IS NULL THEN input.attempt ELSE e.attempt_count END,
                  next_retry_at = now() + make_interval(secs => input.delay),
                  http_status = input.http_status, error = input.error, response = input.response,

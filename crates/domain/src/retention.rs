@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::dead_letter;
 use crate::ids;
 use crate::parking;
-use crate::statement::{Statement, among};
+use crate::statement::{Statement, among, unclaimed};
 
 /// Rows that one transaction takes.
 const BATCH: i64 = 500;
@@ -64,14 +64,15 @@ async fn bury_batch(
              WHERE id < ? AND created_at < ? AND status = 'pending' AND next_retry_at IS NULL
              LIMIT ? FOR UPDATE SKIP LOCKED),
          waiting AS MATERIALIZED (
-             SELECT id FROM whatsapp_webhook_events
-             WHERE id < ? AND created_at < ? AND status = 'pending' AND next_retry_at IS NOT NULL
-               AND (claim_token IS NULL OR next_retry_at <= now())
-             LIMIT ? FOR UPDATE SKIP LOCKED),
+             SELECT id FROM whatsapp_webhook_events e
+             WHERE id < ? AND created_at < ? AND status = 'pending' AND next_retry_at IS NOT NULL AND ",
+        unclaimed!("e"),
+        " LIMIT ? FOR UPDATE SKIP LOCKED),
          picked AS (SELECT id FROM parked UNION ALL SELECT id FROM waiting),
          buried AS (
              UPDATE whatsapp_webhook_events e
-             SET status = 'failed', claim_token = NULL, next_retry_at = NULL, parked = NULL, error = ?
+             SET status = 'failed', claim_token = NULL, claimed_until = NULL, next_retry_at = NULL, parked = NULL,
+                 error = ?
              WHERE ",
         among!("picked"),
         " RETURNING e.*, e.error AS reason),

@@ -126,6 +126,7 @@ diesel::table! {
         delivered_at -> Nullable<Timestamptz>,
         order_key -> Nullable<Text>,
         dead_letter_deleted_at -> Nullable<Timestamptz>,
+        claimed_until -> Nullable<Timestamptz>,
     }
 }
 

@@ -28,6 +28,20 @@ macro_rules! among {
 }
 pub(crate) use among;
 
+/// That nobody holds a claim on the event of this alias which could still bring an outcome.
+macro_rules! unclaimed {
+    ($event:literal) => {
+        concat!(
+            "(",
+            $event,
+            ".claimed_until IS NULL OR ",
+            $event,
+            ".claimed_until <= now())"
+        )
+    };
+}
+pub(crate) use unclaimed;
+
 /// SQL whose every `?` is a bind, in order. A text must not hold a `?` that is anything else.
 pub struct Statement<'a> {
     text: &'static str,

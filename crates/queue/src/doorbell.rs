@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::keys;
 
-/// The list of due events is cut to its newest so many; the poller finds the others.
-pub const MAX_EVENTS: usize = 100_000;
+/// The list of due events is cut to its newest so many, which is 10 MB; the poller finds the others, and at
+/// a higher price.
+pub const MAX_EVENTS: usize = 250_000;
 
 /// What one ring may take.
 const LIMIT: Duration = Duration::from_millis(500);

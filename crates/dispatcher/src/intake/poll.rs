@@ -13,6 +13,8 @@ use crate::outage::Outage;
 const IDLE: Duration = Duration::from_millis(500);
 /// After a poll that found something, but not all that it had room for.
 const BUSY: Duration = Duration::from_millis(50);
+/// Between two looks at what is parked, while claims follow one another.
+const LOOK: Duration = Duration::from_millis(50);
 /// Webhooks whose parked events one poll looks at.
 const WEBHOOKS: i64 = 100;
 /// Probes of one poll.
@@ -23,6 +25,8 @@ const PROBES: usize = 50;
 pub(crate) struct Poller {
     source: Source,
     postgres: Outage,
+    /// When it last looked at what is parked.
+    looked: Option<Instant>,
 }
 
 /// What one poll found.
@@ -41,6 +45,7 @@ impl Poller {
         Self {
             source,
             postgres: Outage::new("poller"),
+            looked: None,
         }
     }
 
@@ -50,7 +55,7 @@ impl Poller {
             let pause = match self.poll(room).await {
                 Ok(found) => {
                     self.postgres.over();
-                    found.pause()
+                    found.pause(self.source.crowd.is_there())
                 }
                 Err(error) => self.postgres.failed(error),
             };
@@ -59,11 +64,13 @@ impl Poller {
     }
 
     async fn poll(&mut self, mut room: OwnedSemaphorePermit) -> Result<Found, LinkError> {
-        let probes = self.probes(&mut room).await?;
-        let link = &mut self.source.link;
-        let resumed = link
-            .run(async |conn| parking::release_parked(conn, WEBHOOKS).await)
-            .await?;
+        let (mut probes, mut resumed) = (0, 0);
+        if self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            probes = self.probes(&mut room).await?;
+            let release = async |conn: &mut _| parking::release_parked(conn, WEBHOOKS).await;
+            resumed = self.source.link.run(release).await?;
+            self.looked = Some(Instant::now());
+        }
         let limit = room.num_permits();
         let rows = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = self
@@ -106,9 +113,11 @@ impl Poller {
     }
 
     async fn set_aside(&mut self, rows: i64) -> Result<usize, LinkError> {
+        let seconds = self.source.claim_time.as_secs_f64();
         self.source
             .link
             .run(async |conn| {
+                claim::put_off(conn, rows, seconds).await?;
                 Ok(parking::set_aside(conn, rows).await?
                     + parking::park_followers(conn, rows).await?)
             })
@@ -147,13 +156,39 @@ struct Due {
 }
 
 impl Found {
-    fn pause(&self) -> Duration {
-        if self.full || self.resumed > 0 || self.set_aside > 0 {
+    /// New events that have become due while the doorbell has not come to them are left to it as far as may
+    /// be: its claims cost less, and what we claim it would ring for nothing.
+    fn pause(&self, crowded: bool) -> Duration {
+        if self.full && crowded {
+            IDLE
+        } else if self.full || self.resumed > 0 || self.set_aside > 0 {
             Duration::ZERO
         } else if self.claimed > 0 {
             BUSY
         } else {
             IDLE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poller_takes_its_time_where_nothing_is_due_or_the_doorbell_gets_through_it() {
+        let found = |claimed, full| Found {
+            claimed,
+            full,
+            ..Found::default()
+        };
+        for (found, crowded, pause) in [
+            (found(500, true), false, Duration::ZERO),
+            (found(500, true), true, IDLE),
+            (found(3, false), true, BUSY),
+            (found(0, false), false, IDLE),
+        ] {
+            assert_eq!(found.pause(crowded), pause);
         }
     }
 }

@@ -62,6 +62,10 @@ impl Ring {
                 Ok(events) => {
                     self.postgres.over();
                     self.source.flow.meters.rung.increment(events.len() as u64);
+                    // Where most were claimed by others before, it is of no use to leave more to us.
+                    if ids.len() == room.num_permits() && events.len() > ids.len() / 2 {
+                        self.source.crowd.seen();
+                    }
                     return self.source.hand_on(events, token, asked, room);
                 }
                 Err(error) => {

@@ -196,7 +196,10 @@ impl World {
     /// Moves events' due times into the past, as if their wait were over.
     pub(crate) async fn make_due(&self, ids: &[Uuid]) {
         diesel::update(events::table.filter(events::id.eq_any(ids)))
-            .set(events::next_retry_at.eq(Utc::now() - TimeDelta::seconds(1)))
+            .set((
+                events::next_retry_at.eq(Utc::now() - TimeDelta::seconds(1)),
+                events::claimed_until.eq(None::<DateTime<Utc>>),
+            ))
             .execute(&mut *self.conn().await)
             .await
             .unwrap();

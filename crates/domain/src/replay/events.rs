@@ -192,8 +192,8 @@ pub(super) async fn requeue(
              ORDER BY id FOR UPDATE SKIP LOCKED),
          requeued AS (
              UPDATE whatsapp_webhook_events e
-             SET status = 'pending', attempt_count = 0, claim_token = NULL, next_retry_at = NULL, parked = ?,
-                 http_status = NULL, error = NULL, response = NULL, delivered_at = NULL,
+             SET status = 'pending', attempt_count = 0, claim_token = NULL, claimed_until = NULL,
+                 next_retry_at = NULL, parked = ?, http_status = NULL, error = NULL, response = NULL, delivered_at = NULL,
                  dead_letter_deleted_at = NULL
              WHERE ",
         among!("picked"),

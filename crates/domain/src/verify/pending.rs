@@ -5,7 +5,7 @@ use diesel::sql_types::Integer;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{OVERDUE_MINUTES, Seen};
-use crate::statement::Statement;
+use crate::statement::{Statement, unclaimed};
 
 /// The parked events of webhooks that nobody is going to look at: what is parked and the look are
 /// committed together. An inactive webhook is looked at when it is set active; a deleted one until all is
@@ -33,9 +33,10 @@ macro_rules! overdue {
     ($which:literal) => {
         concat!(
             "WITH late AS MATERIALIZED (
-                 SELECT id, next_retry_at, claim_token FROM whatsapp_webhook_events
-                 WHERE status = 'pending' AND next_retry_at < now() - make_interval(mins => ?)
-                 ORDER BY next_retry_at LIMIT 10000)
+                 SELECT id, next_retry_at, claim_token FROM whatsapp_webhook_events e
+                 WHERE status = 'pending' AND next_retry_at < now() - make_interval(mins => ?) AND ",
+            unclaimed!("e"),
+            " ORDER BY next_retry_at LIMIT 10000)
              SELECT count(*) AS checked, count(*) AS violations,
                  (array_agg(id ORDER BY next_retry_at))[1:10] AS ids,
                  extract(epoch FROM now() - min(next_retry_at))::float8 AS oldest_seconds

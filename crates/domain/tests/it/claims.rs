@@ -1,11 +1,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::BigInt;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use domain::claim::{Release, claim, claim_due, release};
+use domain::claim::{Release, claim, claim_due, put_off, release};
 use domain::event::{Event, Requeue};
 use domain::parking::{release_parked, set_aside};
+use domain::partition::maintain;
 use domain::record::{Outcome, record};
 use domain::schema::{whatsapp_dead_letters as dead_letters, whatsapp_webhook_events as events};
 use domain::webhook::{Changes, Webhook};
@@ -310,4 +314,72 @@ async fn an_event_without_a_receiver_cannot_be_requeued() {
         .await
         .unwrap();
     assert_eq!(answer, Requeue::NoReceiver);
+}
+
+#[tokio::test]
+async fn a_rung_event_that_is_due_under_its_claim_is_put_off_until_the_claim_has_run_out() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let id = world.claimed("A", Uuid::new_v4()).await.id;
+    let due = "UPDATE whatsapp_webhook_events SET next_retry_at = now() - interval '1 s'";
+    conn.batch_execute(due).await.unwrap();
+
+    let ids = [id];
+    let rung = claim(&mut conn, &ids, Uuid::new_v4(), 60.0).await.unwrap();
+    let polled = claim_due(&mut conn, 10, Uuid::new_v4(), 60.0)
+        .await
+        .unwrap();
+    assert!(rung.is_empty() && polled.is_empty());
+    assert_eq!(set_aside(&mut conn, 10).await.unwrap(), 0);
+
+    // Most claims are over soon.
+    assert_eq!(put_off(&mut conn, 10, 60.0).await.unwrap(), 0);
+    world
+        .sql("UPDATE whatsapp_webhook_events SET claimed_until = claimed_until - interval '2 s'")
+        .await;
+    assert_eq!(put_off(&mut conn, 10, 60.0).await.unwrap(), 1);
+    assert_eq!(put_off(&mut conn, 10, 60.0).await.unwrap(), 0);
+    let deadline: Option<DateTime<Utc>> = events::table
+        .find(id)
+        .select(events::claimed_until)
+        .get_result(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(world.event(id).await.next_retry_at, deadline);
+
+    world.make_due(id).await;
+    let late = claim_due(&mut conn, 10, Uuid::new_v4(), 60.0).await;
+    assert_eq!(late.unwrap()[0].id, id);
+}
+
+#[derive(QueryableByName)]
+struct Written {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+    #[diesel(sql_type = BigInt)]
+    beside_indexes: i64,
+}
+
+#[tokio::test]
+async fn to_claim_what_is_rung_writes_no_index() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    maintain(&mut conn, Utc::now(), None).await.unwrap();
+    let names: Vec<String> = (0..100).map(|n| format!("M{n}")).collect();
+    let ids = world
+        .accept(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
+
+    conn.batch_execute("BEGIN").await.unwrap();
+    let claimed = claim(&mut conn, &ids, Uuid::new_v4(), 60.0).await.unwrap();
+    let written: Written = sql_query(
+        "SELECT sum(n_tup_upd)::bigint AS rows, sum(n_tup_hot_upd)::bigint AS beside_indexes
+         FROM pg_stat_xact_user_tables WHERE relname LIKE 'whatsapp_webhook_events_%'",
+    )
+    .get_result(&mut conn)
+    .await
+    .unwrap();
+    conn.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(claimed.len(), 100);
+    assert_eq!((written.rows, written.beside_indexes), (100, 100));
 }

@@ -173,7 +173,7 @@ impl World {
     /// As if every wait of pending events were over, that of claims too.
     pub(crate) async fn all_due(&self) {
         self.sql(
-            "UPDATE whatsapp_webhook_events SET next_retry_at = now() - interval '1 s'
+            "UPDATE whatsapp_webhook_events SET next_retry_at = now() - interval '1 s', claimed_until = NULL
              WHERE status = 'pending' AND next_retry_at IS NOT NULL",
         )
         .await;
@@ -206,7 +206,10 @@ impl World {
 
 pub(crate) async fn set_due(conn: &mut AsyncPgConnection, id: Uuid) {
     diesel::update(events::table.find(id))
-        .set(events::next_retry_at.eq(Utc::now() - chrono::TimeDelta::seconds(1)))
+        .set((
+            events::next_retry_at.eq(Utc::now() - chrono::TimeDelta::seconds(1)),
+            events::claimed_until.eq(None::<DateTime<Utc>>),
+        ))
         .execute(conn)
         .await
         .unwrap();

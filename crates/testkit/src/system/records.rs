@@ -152,9 +152,9 @@ impl Records {
     /// Every claim that is out.
     pub async fn claims(&mut self) -> anyhow::Result<Vec<Claim>> {
         let query = "SELECT id AS event_id, claim_token AS token,
-                         extract(epoch FROM next_retry_at - clock_timestamp())::float8 AS seconds_left
+                         extract(epoch FROM claimed_until - clock_timestamp())::float8 AS seconds_left
                      FROM whatsapp_webhook_events
-                     WHERE status = 'pending' AND claim_token IS NOT NULL AND next_retry_at IS NOT NULL";
+                     WHERE status = 'pending' AND claimed_until IS NOT NULL";
         Ok(sql_query(query).load(&mut self.connection).await?)
     }
 

@@ -191,7 +191,8 @@ impl Walk<'_> {
     /// Whether the database says what the model says.
     async fn compare(&mut self, state: &State, steps: &[Step]) {
         let rows: Vec<Row> = Statement::new(
-            "SELECT id, status, claim_token, attempt_count, next_retry_at <= now() AS is_due,
+            "SELECT id, status, claim_token, attempt_count,
+                 next_retry_at <= now() AND (claimed_until IS NULL OR claimed_until <= now()) AS is_due,
                  coalesce(parked = 'order', false) AS waits
              FROM whatsapp_webhook_events",
         )
