@@ -33,19 +33,26 @@ const BATCH: usize = 500;
 
 /// What both sources need.
 pub(crate) struct Source {
+    pub(crate) gate: Gate,
     pub(crate) link: Link,
     pub(crate) flow: Arc<Flow>,
     pub(crate) endpoints: Arc<Endpoints>,
-    pub(crate) budget: Budget,
-    /// How many recorders get nothing through.
-    pub(crate) stuck: watch::Receiver<usize>,
     pub(crate) shutdown: Shutdown,
     pub(crate) crowd: Arc<Crowd>,
     /// How long a claim lasts.
     pub(crate) claim_time: Duration,
 }
 
-impl Source {
+/// What must be open before anything is taken in.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) budget: Budget,
+    /// How many recorders get nothing through.
+    pub(crate) stuck: watch::Receiver<usize>,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Gate {
     /// Room for at least one claim and at most [`BATCH`]; `None` at the soft stop.
     async fn room(&mut self) -> Option<OwnedSemaphorePermit> {
         let soft = self.shutdown.soft().clone();
@@ -56,7 +63,9 @@ impl Source {
         };
         soft.run_until_cancelled(ready).await
     }
+}
 
+impl Source {
     /// Claims, and looks up what is not known yet of the webhooks.
     async fn claim(
         &mut self,

@@ -40,7 +40,7 @@ use deliver::{CONNECT, Clients};
 use endpoint::{Endpoints, Opener};
 use flow::Flow;
 use guard::Guard;
-use intake::{Budget, Poller, Ring, Source};
+use intake::{Budget, Gate, Poller, Ring, Source};
 use lanes::Lanes;
 use link::Link;
 use maintenance::Maintenance;
@@ -104,8 +104,11 @@ pub async fn start(
         link: Link::lazy(config.database.clone()),
         flow: Arc::clone(&flow),
         endpoints: Arc::clone(&endpoints),
-        budget: budget.clone(),
-        stuck: shared.stuck(),
+        gate: Gate {
+            budget: budget.clone(),
+            stuck: shared.stuck(),
+            shutdown: shutdown.clone(),
+        },
         shutdown: shutdown.clone(),
         crowd: Arc::clone(&crowd),
         claim_time: flow::claim_time(config.sending.timeout),

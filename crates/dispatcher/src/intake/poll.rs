@@ -51,7 +51,7 @@ impl Poller {
 
     /// Until the soft stop.
     pub(crate) async fn run(mut self) {
-        while let Some(room) = self.source.room().await {
+        while let Some(room) = self.source.gate.room().await {
             let pause = match self.poll(room).await {
                 Ok(found) => {
                     self.postgres.over();

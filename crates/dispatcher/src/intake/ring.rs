@@ -1,10 +1,13 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::claim;
 use queue::Listener;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
-use super::Source;
+use super::{Gate, Source};
+use crate::meters::Meters;
 use crate::outage::Outage;
 
 /// How long one wait for the doorbell lasts.
@@ -12,29 +15,64 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// Claims what the doorbell tells of. Without Redis there is nothing to hear, and the poller finds
 /// every event some seconds after its commit.
+///
+/// It listens for the next events while it claims: each of the two waits for its server, and for its turn in
+/// a process that is busy with deliveries.
 pub(crate) struct Ring {
-    source: Source,
+    ear: Ear,
+    claimer: Claimer,
+}
+
+struct Ear {
+    gate: Gate,
     listener: Listener,
     redis: Outage,
-    postgres: Outage,
     malformed: u64,
+    meters: Arc<Meters>,
+}
+
+struct Claimer {
+    source: Source,
+    postgres: Outage,
+}
+
+/// Ids that were popped, of which only we know for the moment, and room for them.
+struct Rung {
+    ids: Vec<Uuid>,
+    room: OwnedSemaphorePermit,
 }
 
 impl Ring {
     pub(crate) fn new(source: Source, listener: Listener) -> Self {
         Self {
-            source,
-            listener,
-            redis: Outage::new("ring"),
-            postgres: Outage::new("ring"),
-            malformed: 0,
+            ear: Ear {
+                gate: source.gate.clone(),
+                listener,
+                redis: Outage::new("ring"),
+                malformed: 0,
+                meters: Arc::clone(&source.flow.meters),
+            },
+            claimer: Claimer {
+                source,
+                postgres: Outage::new("ring"),
+            },
         }
     }
 
     /// Until the soft stop.
-    pub(crate) async fn run(mut self) {
-        let soft = self.source.shutdown.soft().clone();
-        while let Some(room) = self.source.room().await {
+    pub(crate) async fn run(self) {
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::join!(self.ear.listen(sender), self.claimer.claim_all(receiver));
+    }
+}
+
+impl Ear {
+    async fn listen(mut self, rung: mpsc::Sender<Rung>) {
+        let soft = self.gate.shutdown.soft().clone();
+        // At most one batch waits for its claim.
+        while let Ok(place) = rung.reserve().await
+            && let Some(room) = self.gate.room().await
+        {
             let heard = self.listener.wait(room.num_permits(), WAIT);
             match soft.run_until_cancelled(heard).await {
                 None => break,
@@ -44,20 +82,34 @@ impl Ring {
                     self.redis.over();
                     self.count_malformed();
                     if !ids.is_empty() {
-                        self.claim(&ids, room).await;
+                        place.send(Rung { ids, room });
                     }
                 }
             }
         }
     }
 
-    /// Tries until these are claimed. They were popped, and only we know of them for the moment; if
-    /// we stop, the poller finds them.
-    async fn claim(&mut self, ids: &[Uuid], room: tokio::sync::OwnedSemaphorePermit) {
+    fn count_malformed(&mut self) {
+        let malformed = self.listener.malformed();
+        let more = malformed - self.malformed;
+        self.meters.malformed_rings.increment(more);
+        self.malformed = malformed;
+    }
+}
+
+impl Claimer {
+    async fn claim_all(mut self, mut rung: mpsc::Receiver<Rung>) {
+        while let Some(rung) = rung.recv().await {
+            self.claim(rung).await;
+        }
+    }
+
+    /// Tries until these are claimed. If we stop, the poller finds them.
+    async fn claim(&mut self, Rung { ids, room }: Rung) {
         let seconds = self.source.claim_time.as_secs_f64();
         while !self.source.shutdown.soft().is_cancelled() {
             let (token, asked) = (Uuid::new_v4(), Instant::now());
-            let claim = async |conn: &mut _| claim::claim(conn, ids, token, seconds).await;
+            let claim = async |conn: &mut _| claim::claim(conn, &ids, token, seconds).await;
             match self.source.claim(claim).await {
                 Ok(events) => {
                     self.postgres.over();
@@ -74,12 +126,5 @@ impl Ring {
                 }
             }
         }
-    }
-
-    fn count_malformed(&mut self) {
-        let malformed = self.listener.malformed();
-        let more = malformed - self.malformed;
-        self.source.flow.meters.malformed_rings.increment(more);
-        self.malformed = malformed;
     }
 }
