@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{
-    Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, Binary, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -121,29 +121,31 @@ pub fn storable_id(message_id: &str) -> String {
     id
 }
 
-/// Whether a message of that WhatsApp id is committed for the connection in that chat, in whatever form.
-pub async fn is_committed(
+/// Since when, in seconds, a message of that WhatsApp id has been committed for the connection in that chat, in
+/// whatever form.
+pub async fn committed_for(
     conn: &mut AsyncPgConnection,
     connection_id: Uuid,
     chat: &str,
     message_id: &str,
-) -> QueryResult<bool> {
+) -> QueryResult<Option<f64>> {
     #[derive(QueryableByName)]
-    struct Count {
-        #[diesel(sql_type = BigInt)]
-        count: i64,
+    struct Committed {
+        #[diesel(sql_type = Double)]
+        seconds: f64,
     }
-    let found: Count = Statement::new(
-        "SELECT count(*) AS count FROM (SELECT FROM whatsapp_messages
+    let found: Option<Committed> = Statement::new(
+        "SELECT extract(epoch FROM now() - created_at)::float8 AS seconds FROM whatsapp_messages
          WHERE connection_id = ? AND message_id = ? AND chat = ?
-             AND event_type <> 'message.undecryptable' LIMIT 1) AS found",
+             AND event_type <> 'message.undecryptable' ORDER BY created_at LIMIT 1",
     )
     .bind::<SqlUuid, _>(connection_id)
     .bind::<Text, _>(storable_id(message_id))
     .bind::<Text, _>(storable(chat))
     .get_result(conn)
-    .await?;
-    Ok(found.count > 0)
+    .await
+    .optional()?;
+    Ok(found.map(|found| found.seconds))
 }
 
 #[cfg(test)]

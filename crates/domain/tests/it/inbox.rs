@@ -2,7 +2,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::event_type::EventType;
 use domain::failure::{Failure, classify};
-use domain::message::{NewMessage, is_committed};
+use domain::message::{NewMessage, committed_for};
 use domain::schema::{whatsapp_messages as messages, whatsapp_webhook_events as events};
 use domain::{client::Client, inbox};
 
@@ -20,21 +20,14 @@ async fn a_message_becomes_one_event_for_its_webhook_however_often_it_comes() {
     assert_eq!((first.messages, first.events.len()), (1, 1));
     assert_eq!((second.messages, second.events.len()), (0, 0));
     let chat = &batch[0].chat;
-    assert!(
-        is_committed(&mut conn, world.connection.id, chat, "A")
-            .await
-            .unwrap()
-    );
-    assert!(
-        !is_committed(&mut conn, world.connection.id, chat, "B")
-            .await
-            .unwrap()
-    );
-    assert!(
-        !is_committed(&mut conn, world.connection.id, "another@g.us", "A")
-            .await
-            .unwrap()
-    );
+    for (chat, id, is_committed) in [
+        (chat.as_str(), "A", true),
+        (chat.as_str(), "B", false),
+        ("another@g.us", "A", false),
+    ] {
+        let found = committed_for(&mut conn, world.connection.id, chat, id).await;
+        assert_eq!(found.unwrap().is_some(), is_committed, "{chat} {id}");
+    }
 }
 
 #[tokio::test]
@@ -157,9 +150,10 @@ async fn a_poison_row_is_told_beforehand_and_leaves_nothing_of_its_batch_behind(
         .unwrap_err();
     assert_ne!(classify(&error), Failure::Transient);
     assert!(
-        !is_committed(&mut conn, world.connection.id, &good.chat, "GOOD")
+        committed_for(&mut conn, world.connection.id, &good.chat, "GOOD")
             .await
             .unwrap()
+            .is_none()
     );
 
     assert_eq!(accept(&mut conn, &[good]).await.messages, 1);

@@ -14,7 +14,7 @@ use chrono::Utc;
 use diesel::QueryableByName;
 use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::message::{is_committed, storable, storable_id};
+use domain::message::{committed_for, storable, storable_id};
 use domain::statement::Statement;
 use runtime::postgres::Pool;
 use tokio::time::sleep;
@@ -117,9 +117,9 @@ async fn tell(hook: &Hook, pool: &Pool, name: &Name) -> anyhow::Result<()> {
     let connection_id = hook.owner.connection_id;
     let arrived = {
         let mut conn = pool.get().await?;
-        is_committed(&mut conn, connection_id, &name.chat, &name.message_id).await?
+        committed_for(&mut conn, connection_id, &name.chat, &name.message_id).await?
     };
-    if arrived {
+    if arrived.is_some() {
         return Ok(());
     }
     tracing::error!(%connection_id, message_id = name.message_id, "a message is lost");

@@ -7,7 +7,7 @@
 //! as well; the sender is asked for it, and sends each anew.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use whatsapp_rust::types::events::UndecryptableMessage;
@@ -35,15 +35,21 @@ impl Unreadable {
     /// the library has dealt with the stanza already, and WhatsApp is asked to send it anew.
     pub(super) fn tell(&self, stanza: &UndecryptableMessage) {
         let (this, info) = (self.clone(), Arc::clone(&stanza.info));
+        // What its sender sends anew is not an earlier copy, however soon it is here.
+        let (came, settled) = (Instant::now(), self.is_in_flight(&info));
         let why = match stanza.is_unavailable {
             true => Undecryptable::Unavailable,
             false => Undecryptable::Decryption,
         };
         tokio::spawn(async move {
-            if this.lacks_group_key(&info).await {
-                sleep(ANEW).await;
-            }
-            if let Some(entry) = this.entry(&info, why).await {
+            let (at, settled) = match !settled && this.lacks_group_key(&info).await {
+                false => (came, settled),
+                true => {
+                    sleep(ANEW).await;
+                    (Instant::now(), this.is_in_flight(&info))
+                }
+            };
+            if !settled && let Some(entry) = this.entry(&info, why, at).await {
                 offer(&this.inbox, &this.owner, vec![entry]);
             }
         });
@@ -61,9 +67,15 @@ impl Unreadable {
         source.is_group && !kept.await.unwrap_or(true)
     }
 
-    async fn entry(&self, info: &MessageInfo, why: Undecryptable) -> Option<Entry> {
+    fn is_in_flight(&self, info: &MessageInfo) -> bool {
         let (chat, sender) = (info.source.chat.to_string(), info.source.sender.to_string());
-        match self.store.earlier(&chat, &sender, &info.id).await {
+        self.store.is_in_flight(&chat, &sender, &info.id)
+    }
+
+    /// What is to be told, if nothing that was here at that moment could be read.
+    async fn entry(&self, info: &MessageInfo, why: Undecryptable, at: Instant) -> Option<Entry> {
+        let (chat, sender) = (info.source.chat.to_string(), info.source.sender.to_string());
+        match self.store.earlier(&chat, &sender, &info.id, at).await {
             Ok(Earlier::Settled) => return None,
             Ok(Earlier::Read(body)) => {
                 if let Ok(message) = message_decode(&body) {

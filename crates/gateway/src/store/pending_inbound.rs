@@ -22,10 +22,13 @@
 //! those whose message is still being stored here, so such a flush waits for the rows before it
 //! ([`Registry::settled`](super::inflight::Registry)).
 
+use std::time::Instant;
+
+use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::message::{is_committed, storable, storable_id};
+use domain::message::{committed_for, storable, storable_id};
 use domain::sealed::PENDING_BODY;
 use domain::statement::Statement;
 use uuid::Uuid;
@@ -104,7 +107,7 @@ impl Store {
         id: &str,
     ) -> Result<Option<Vec<u8>>> {
         let key = Key::new(chat, sender, id);
-        let mut known = self.look_up(key, chat, id, Patience::Outage).await?;
+        let mut known = self.look_up(key, chat, id, None).await?;
         if let Known::Nothing = known {
             if self.shelf.inflight.holds(self.connection_id, key) {
                 return Err(StoreError::Validation(format!(
@@ -112,7 +115,7 @@ impl Store {
                 )));
             }
             // It may have landed between the look and the question.
-            known = self.look_up(key, chat, id, Patience::Outage).await?;
+            known = self.look_up(key, chat, id, None).await?;
         }
         match known {
             Known::Body(sealed) => self
@@ -126,13 +129,23 @@ impl Store {
         }
     }
 
-    /// What became of the earlier copies of a stanza that can't be decrypted.
-    pub async fn earlier(&self, chat: &str, sender: &str, id: &str) -> Result<Earlier> {
+    /// Whether a copy of a stanza is on its way to its commit.
+    pub fn is_in_flight(&self, chat: &str, sender: &str, id: &str) -> bool {
         let key = Key::new(chat, sender, id);
-        if self.shelf.inflight.holds(self.connection_id, key) {
-            return Ok(Earlier::Settled);
-        }
-        match self.look_up(key, chat, id, Patience::Brief).await? {
+        self.shelf.inflight.holds(self.connection_id, key)
+    }
+
+    /// What became of those copies of a stanza that were here at that moment. To be asked after
+    /// [`Store::is_in_flight`].
+    pub async fn earlier(
+        &self,
+        chat: &str,
+        sender: &str,
+        id: &str,
+        at: Instant,
+    ) -> Result<Earlier> {
+        let key = Key::new(chat, sender, id);
+        match self.look_up(key, chat, id, Some(at)).await? {
             Known::Body(sealed) => self
                 .open(PENDING_BODY, &hex::encode(key.as_bytes()), &sealed)
                 .map(Earlier::Read),
@@ -141,23 +154,34 @@ impl Store {
         }
     }
 
-    /// What can be said of a message, looked up in the order in which a message moves.
-    async fn look_up(&self, key: Key, chat: &str, id: &str, patience: Patience) -> Result<Known> {
+    /// What can be said of a message, or could at that moment, looked up in the order in which a message
+    /// moves.
+    async fn look_up(&self, key: Key, chat: &str, id: &str, at: Option<Instant>) -> Result<Known> {
+        let patience = match at {
+            None => Patience::Outage,
+            Some(_) => Patience::Brief,
+        };
         self.read("get_pending_inbound", patience, async |conn| {
-            let row: Option<Option<Vec<u8>>> = pending::table
+            let row: Option<(Option<Vec<u8>>, f64)> = pending::table
                 .find((self.device_id, key.as_bytes()))
-                .select(pending::body)
+                .select((
+                    pending::body,
+                    sql::<Double>("extract(epoch FROM now() - stored_at)::float8"),
+                ))
                 .first(conn)
                 .await
                 .optional()?;
-            match row {
-                Some(Some(body)) => Ok(Known::Body(body)),
-                Some(None) => Ok(Known::Settled),
-                None if is_committed(conn, self.connection_id, chat, id).await? => {
-                    Ok(Known::Settled)
-                }
-                None => Ok(Known::Nothing),
-            }
+            let committed = match row {
+                None => committed_for(conn, self.connection_id, chat, id).await?,
+                Some(_) => None,
+            };
+            let was_here = |seconds| at.is_none_or(|at| seconds > at.elapsed().as_secs_f64());
+            Ok(match (row, committed) {
+                (Some((Some(body), seconds)), _) if was_here(seconds) => Known::Body(body),
+                (Some((None, seconds)), _) if was_here(seconds) => Known::Settled,
+                (None, Some(seconds)) if was_here(seconds) => Known::Settled,
+                _ => Known::Nothing,
+            })
         })
         .await
     }

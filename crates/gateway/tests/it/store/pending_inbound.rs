@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, sql_query};
@@ -34,6 +35,7 @@ async fn a_message_of_the_same_id_in_another_chat_does_not_stand_for_it() {
     const OTHER: &str = "3@g.us";
     let world = World::new().await;
     let store = world.store().await;
+    let before = Instant::now();
     store
         .store_pending_inbound(OTHER, CHAT, "M1", b"body")
         .await
@@ -46,13 +48,24 @@ async fn a_message_of_the_same_id_in_another_chat_does_not_stand_for_it() {
     let kept = store.get_pending_inbound(OTHER, CHAT, "M1").await.unwrap();
     assert_eq!(kept.as_deref(), Some(&b"body"[..]));
     assert_eq!(
-        store.earlier("4@g.us", CHAT, "M1").await.unwrap(),
+        store
+            .earlier("4@g.us", CHAT, "M1", Instant::now())
+            .await
+            .unwrap(),
         Earlier::Unread
     );
     assert_eq!(
-        store.earlier(CHAT, CHAT, "M1").await.unwrap(),
+        store
+            .earlier(CHAT, CHAT, "M1", Instant::now())
+            .await
+            .unwrap(),
         Earlier::Settled
     );
+    // One that came later is not an earlier copy.
+    for chat in [CHAT, OTHER] {
+        let earlier = store.earlier(chat, CHAT, "M1", before).await.unwrap();
+        assert_eq!(earlier, Earlier::Unread);
+    }
 }
 
 #[tokio::test]
