@@ -1,6 +1,7 @@
 -- A claim's deadline is the event's due time again.
 UPDATE whatsapp_webhook_events SET next_retry_at = claimed_until
-    WHERE status = 'pending' AND claimed_until IS NOT NULL;
+    WHERE status = 'pending' AND next_retry_at IS NOT NULL AND claim_token IS NOT NULL
+        AND claimed_until IS NOT NULL;
 ALTER TABLE whatsapp_webhook_events DROP COLUMN claimed_until;
 DO $$
 DECLARE

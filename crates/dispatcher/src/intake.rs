@@ -37,7 +37,6 @@ pub(crate) struct Source {
     pub(crate) link: Link,
     pub(crate) flow: Arc<Flow>,
     pub(crate) endpoints: Arc<Endpoints>,
-    pub(crate) shutdown: Shutdown,
     pub(crate) crowd: Arc<Crowd>,
     /// How long a claim lasts.
     pub(crate) claim_time: Duration,
@@ -55,13 +54,17 @@ pub(crate) struct Gate {
 impl Gate {
     /// Room for at least one claim and at most [`BATCH`]; `None` at the soft stop.
     async fn room(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.recording().await?;
         let soft = self.shutdown.soft().clone();
-        let ready = async {
-            // An error means that the recorders have ended, which they do after us.
-            let _ = self.stuck.wait_for(|stuck| *stuck == 0).await;
-            self.budget.take(BATCH).await
-        };
-        soft.run_until_cancelled(ready).await
+        soft.run_until_cancelled(self.budget.take(BATCH)).await
+    }
+
+    /// Waits until outcomes can be recorded; `None` at the soft stop.
+    async fn recording(&mut self) -> Option<()> {
+        let soft = self.shutdown.soft().clone();
+        let recording = self.stuck.wait_for(|stuck| *stuck == 0);
+        // An error means that the recorders have ended, which they do after us.
+        soft.run_until_cancelled(recording).await.map(drop)
     }
 }
 
@@ -108,7 +111,7 @@ impl Source {
                 None => flow.give_back_faulty(&event, token, permit),
             }
         }
-        if !self.shutdown.soft().is_cancelled() {
+        if !self.gate.shutdown.soft().is_cancelled() {
             return flow.accept(work);
         }
         for work in work {
@@ -118,6 +121,7 @@ impl Source {
 
     /// Waits, but not beyond the soft stop.
     async fn pause(&self, pause: Duration) {
-        self.shutdown.soft().run_until_cancelled(sleep(pause)).await;
+        let soft = self.gate.shutdown.soft();
+        soft.run_until_cancelled(sleep(pause)).await;
     }
 }

@@ -100,7 +100,6 @@ pub async fn start(
     ));
     let crowd = Arc::default();
     let source = || Source {
-        // A claim that is lost was of an attempt that is not on record: the event is due again.
         link: Link::lazy(config.database.clone()),
         flow: Arc::clone(&flow),
         endpoints: Arc::clone(&endpoints),
@@ -109,7 +108,6 @@ pub async fn start(
             stuck: shared.stuck(),
             shutdown: shutdown.clone(),
         },
-        shutdown: shutdown.clone(),
         crowd: Arc::clone(&crowd),
         claim_time: flow::claim_time(config.sending.timeout),
     };

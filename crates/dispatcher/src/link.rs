@@ -21,12 +21,15 @@ const STATEMENT: Duration = Duration::from_secs(15);
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s';
     SET plan_cache_mode = force_generic_plan;
     SET jit = off";
+/// The promise does not depend on how the server is set up.
+const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') = 'off'";
 /// Commits don't wait for the disk.
 const LAZY: &str = "SET synchronous_commit = off";
 
 pub(crate) struct Link {
     config: DatabaseConfig,
-    lazy: bool,
+    commits: &'static str,
     connection: Option<AsyncPgConnection>,
 }
 
@@ -54,16 +57,16 @@ impl Link {
     pub(crate) fn new(config: DatabaseConfig) -> Self {
         Self {
             config,
-            lazy: false,
+            commits: DURABLE,
             connection: None,
         }
     }
 
-    /// A link whose last commits PostgreSQL may lose when it crashes: for what is then done again. Whoever
-    /// commits on another link later makes them last.
+    /// A link whose last commits PostgreSQL may forget when it crashes: for what is then done again. A later
+    /// commit on another link makes them last.
     pub(crate) fn lazy(config: DatabaseConfig) -> Self {
         Self {
-            lazy: true,
+            commits: LAZY,
             ..Self::new(config)
         }
     }
@@ -87,10 +90,7 @@ impl Link {
 
     async fn connect(&self) -> Result<AsyncPgConnection, LinkError> {
         let mut connection = postgres::connect(&self.config).await?;
-        let session = match self.lazy {
-            true => format!("{SESSION}; {LAZY}"),
-            false => SESSION.to_owned(),
-        };
+        let session = format!("{SESSION}; {}", self.commits);
         let set = timeout(STATEMENT, connection.batch_execute(&session)).await;
         set.map_err(|_| LinkError::TimedOut)??;
         Ok(connection)

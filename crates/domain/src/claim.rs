@@ -5,7 +5,8 @@
 //! that still stands (see [`crate::record`]). The clock is PostgreSQL's.
 //!
 //! The claim of a rung event leaves `next_retry_at` as it is, so that no index is written. Where the claim
-//! outlasts it, the event is due and claimed; [`put_off`] takes such events out of the poller's way.
+//! outlasts it, the event is due and claimed; [`put_off`] takes such events out of the poller's way. Where it
+//! does not (an event that waited for its turn is due in minutes), the poller comes when the event is due.
 //!
 //! Nothing is claimed of a webhook that is inactive, deleted or behind an open circuit, nor out of its
 //! turn in a chat; [`crate::parking`] takes such events out of the poller's way.
@@ -200,25 +201,34 @@ pub async fn claim_due(
     .await
 }
 
-/// Takes events out of the poller's way that are due, yet under a claim that has lasted for a second: most
-/// claims are over by then, and need no other write. At most `limit`; returns how many.
+/// Takes events out of the poller's way that are due, yet under a claim that has lasted for a second or more:
+/// most claims are over by then, and need no other write. Looks at the `limit` events that have been due for
+/// the longest time; returns how many it put off.
 pub async fn put_off(
     conn: &mut AsyncPgConnection,
     limit: i64,
     deadline_seconds: f64,
 ) -> QueryResult<usize> {
     Statement::new(concat!(
-        "WITH picked AS MATERIALIZED (
-             SELECT id FROM whatsapp_webhook_events
+        "WITH due AS MATERIALIZED (
+             SELECT id, claimed_until FROM whatsapp_webhook_events
              WHERE status = 'pending' AND next_retry_at <= now()
-               AND claimed_until > now() AND claimed_until < now() + make_interval(secs => ? - 1)
-             ORDER BY next_retry_at LIMIT ? FOR UPDATE SKIP LOCKED)
+             ORDER BY next_retry_at LIMIT ?),
+         claimed AS MATERIALIZED (
+             SELECT id FROM due
+             WHERE claimed_until > now() AND claimed_until < now() + make_interval(secs => ? - 1)),
+         picked AS MATERIALIZED (
+             SELECT e.id FROM whatsapp_webhook_events e
+             WHERE ",
+        among!("claimed"),
+        " AND e.status = 'pending' AND e.next_retry_at <= now() AND e.claimed_until > now()
+             FOR UPDATE OF e SKIP LOCKED)
          UPDATE whatsapp_webhook_events e SET next_retry_at = claimed_until
          WHERE ",
         among!("picked")
     ))
-    .bind::<Double, _>(deadline_seconds)
     .bind::<BigInt, _>(limit)
+    .bind::<Double, _>(deadline_seconds)
     .execute(conn)
     .await
 }

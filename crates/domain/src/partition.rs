@@ -150,9 +150,12 @@ async fn make(conn: &mut AsyncPgConnection, table: &str, day: NaiveDate) -> Quer
     let partition = name(table, day);
     let (from, to) = bounds(day);
     // Room in the page for a second version of each event, larger by its claim, spares the indexes.
-    let fillfactor = if table == EVENTS { 45 } else { 100 };
+    let storage = match table {
+        EVENTS => " WITH (fillfactor = 45)",
+        _ => "",
+    };
     let work = format!(
-        "CREATE TABLE {partition} (LIKE {table} INCLUDING ALL) WITH (fillfactor = {fillfactor});
+        "CREATE TABLE {partition} (LIKE {table} INCLUDING ALL){storage};
          WITH moved AS (DELETE FROM {table}_default WHERE id >= '{from}' AND id < '{to}' RETURNING *)
          INSERT INTO {partition} SELECT * FROM moved;
          ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM ('{from}') TO ('{to}');"

@@ -21,3 +21,18 @@ impl Crowd {
         seen.is_some_and(|at| at.elapsed() < LASTS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_there_for_a_while_after_it_was_seen() {
+        let crowd = Crowd::default();
+        assert!(!crowd.is_there());
+        crowd.seen();
+        assert!(crowd.is_there());
+        *crowd.seen.lock().unwrap() = Instant::now().checked_sub(LASTS);
+        assert!(!crowd.is_there());
+    }
+}

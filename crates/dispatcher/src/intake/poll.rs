@@ -13,6 +13,8 @@ use crate::outage::Outage;
 const IDLE: Duration = Duration::from_millis(500);
 /// After a poll that found something, but not all that it had room for.
 const BUSY: Duration = Duration::from_millis(50);
+/// Between polls that find what the doorbell tells of: parked events have a step to make.
+const CROWDED: Duration = Duration::from_millis(250);
 /// Between two looks at what is parked, while claims follow one another.
 const LOOK: Duration = Duration::from_millis(50);
 /// Webhooks whose parked events one poll looks at.
@@ -38,6 +40,8 @@ struct Found {
     set_aside: usize,
     /// Whether there was more than it had room for.
     full: bool,
+    /// Whether most of it is new, and the doorbell tells of it as well.
+    rung: bool,
 }
 
 impl Poller {
@@ -93,6 +97,7 @@ impl Poller {
             resumed,
             set_aside,
             full: due.claimed == limit,
+            rung: due.fresh > due.claimed / 2,
         })
     }
 
@@ -117,9 +122,10 @@ impl Poller {
         self.source
             .link
             .run(async |conn| {
+                let aside = parking::set_aside(conn, rows).await?
+                    + parking::park_followers(conn, rows).await?;
                 claim::put_off(conn, rows, seconds).await?;
-                Ok(parking::set_aside(conn, rows).await?
-                    + parking::park_followers(conn, rows).await?)
+                Ok(aside)
             })
             .await
     }
@@ -141,6 +147,7 @@ impl Poller {
         let overdue = events.iter().map(|event| event.overdue_seconds);
         let due = Due {
             claimed: events.len(),
+            fresh: events.iter().filter(|e| e.attempt_count == 0).count(),
             overdue: overdue.fold(0.0, f64::max),
         };
         self.source.hand_on(events, token, asked, room);
@@ -151,18 +158,23 @@ impl Poller {
 /// What a claim got.
 struct Due {
     claimed: usize,
+    /// Those that were never attempted.
+    fresh: usize,
     /// Seconds for which the oldest had been due.
     overdue: f64,
 }
 
 impl Found {
-    /// New events that have become due while the doorbell has not come to them are left to it as far as may
-    /// be: its claims cost less, and what we claim it would ring for nothing.
+    /// New events that have become due before the doorbell has come to them are left to it as far as may be:
+    /// its claims cost less, and what we claim it would ring for nothing.
     fn pause(&self, crowded: bool) -> Duration {
-        if self.full && crowded {
-            IDLE
-        } else if self.full || self.resumed > 0 || self.set_aside > 0 {
+        if self.resumed > 0 || self.set_aside > 0 {
             Duration::ZERO
+        } else if self.full {
+            match crowded && self.rung {
+                true => CROWDED,
+                false => Duration::ZERO,
+            }
         } else if self.claimed > 0 {
             BUSY
         } else {
@@ -177,16 +189,21 @@ mod tests {
 
     #[test]
     fn a_poller_takes_its_time_where_nothing_is_due_or_the_doorbell_gets_through_it() {
-        let found = |claimed, full| Found {
+        let found = |claimed, full, rung, resumed| Found {
             claimed,
             full,
+            rung,
+            resumed,
             ..Found::default()
         };
         for (found, crowded, pause) in [
-            (found(500, true), false, Duration::ZERO),
-            (found(500, true), true, IDLE),
-            (found(3, false), true, BUSY),
-            (found(0, false), false, IDLE),
+            (found(500, true, true, 0), false, Duration::ZERO),
+            (found(500, true, true, 0), true, CROWDED),
+            // What nobody rings for doesn't wait.
+            (found(500, true, false, 0), true, Duration::ZERO),
+            (found(500, true, true, 16), true, Duration::ZERO),
+            (found(3, false, true, 0), true, BUSY),
+            (found(0, false, false, 0), false, IDLE),
         ] {
             assert_eq!(found.pause(crowded), pause);
         }

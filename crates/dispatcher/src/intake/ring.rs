@@ -6,12 +6,15 @@ use queue::Listener;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
-use super::{Gate, Source};
+use super::{BATCH, Gate, Source};
 use crate::meters::Meters;
 use crate::outage::Outage;
 
 /// How long one wait for the doorbell lasts.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// A claim of so many, with more to come, is a crowd.
+const CROWD: usize = BATCH / 4;
 
 /// Claims what the doorbell tells of. Without Redis there is nothing to hear, and the poller finds
 /// every event some seconds after its commit.
@@ -104,21 +107,28 @@ impl Claimer {
         }
     }
 
-    /// Tries until these are claimed. If we stop, the poller finds them.
+    /// Tries until these are claimed. If we stop, it is to give them back, so that they are due at once; what
+    /// can't be claimed then the poller finds.
     async fn claim(&mut self, Rung { ids, room }: Rung) {
         let seconds = self.source.claim_time.as_secs_f64();
-        while !self.source.shutdown.soft().is_cancelled() {
+        loop {
+            // It may be one of these that an outcome in hand is of.
+            let stopping = self.source.gate.recording().await.is_none();
             let (token, asked) = (Uuid::new_v4(), Instant::now());
             let claim = async |conn: &mut _| claim::claim(conn, &ids, token, seconds).await;
             match self.source.claim(claim).await {
                 Ok(events) => {
                     self.postgres.over();
                     self.source.flow.meters.rung.increment(events.len() as u64);
-                    // Where most were claimed by others before, it is of no use to leave more to us.
-                    if ids.len() == room.num_permits() && events.len() > ids.len() / 2 {
+                    // Not so where others claimed most of these before, or where we had little room.
+                    if ids.len() == room.num_permits() && events.len() >= CROWD {
                         self.source.crowd.seen();
                     }
                     return self.source.hand_on(events, token, asked, room);
+                }
+                Err(error) if stopping => {
+                    self.postgres.failed(error);
+                    return;
                 }
                 Err(error) => {
                     let pause = self.postgres.failed(error);

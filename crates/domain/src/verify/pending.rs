@@ -33,14 +33,15 @@ macro_rules! overdue {
     ($which:literal) => {
         concat!(
             "WITH late AS MATERIALIZED (
-                 SELECT id, next_retry_at, claim_token FROM whatsapp_webhook_events e
+                 SELECT id, greatest(next_retry_at, claimed_until) AS since, claim_token
+                 FROM whatsapp_webhook_events e
                  WHERE status = 'pending' AND next_retry_at < now() - make_interval(mins => ?) AND ",
             unclaimed!("e"),
             " ORDER BY next_retry_at LIMIT 10000)
              SELECT count(*) AS checked, count(*) AS violations,
-                 (array_agg(id ORDER BY next_retry_at))[1:10] AS ids,
-                 extract(epoch FROM now() - min(next_retry_at))::float8 AS oldest_seconds
-             FROM late WHERE ",
+                 (array_agg(id ORDER BY since))[1:10] AS ids,
+                 extract(epoch FROM now() - min(since))::float8 AS oldest_seconds
+             FROM late WHERE since < now() - make_interval(mins => ?) AND ",
             $which
         )
     };
@@ -48,6 +49,12 @@ macro_rules! overdue {
 
 const CLAIMS: &str = overdue!("claim_token IS NOT NULL");
 const DUE: &str = overdue!("claim_token IS NULL");
+
+fn overdue(statement: &'static str) -> Statement<'static> {
+    Statement::new(statement)
+        .bind::<Integer, _>(OVERDUE_MINUTES)
+        .bind::<Integer, _>(OVERDUE_MINUTES)
+}
 
 #[derive(Clone, Copy)]
 pub(super) enum Look {
@@ -60,8 +67,8 @@ impl Look {
     pub(super) async fn check(self, conn: &mut AsyncPgConnection) -> QueryResult<Seen> {
         let statement = match self {
             Self::Looked => Statement::new(LOOKED),
-            Self::Claims => Statement::new(CLAIMS).bind::<Integer, _>(OVERDUE_MINUTES),
-            Self::Due => Statement::new(DUE).bind::<Integer, _>(OVERDUE_MINUTES),
+            Self::Claims => overdue(CLAIMS),
+            Self::Due => overdue(DUE),
         };
         statement.get_result(conn).await
     }

@@ -3,7 +3,7 @@
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use domain::claim::{Release, claim, claim_due, claim_probes, release};
+use domain::claim::{Release, claim, claim_due, claim_probes, put_off, release};
 use domain::parking::{park_followers, release_parked, set_aside};
 use domain::partition::maintain;
 use domain::record::{Outcome, Record, record};
@@ -50,6 +50,7 @@ async fn poll(world: &World, rung: &[Uuid]) -> (i64, usize) {
         claimed += claim_due(conn, 100, Uuid::new_v4(), 60.0).await?.len();
         set_aside(conn, 100).await?;
         park_followers(conn, 100).await?;
+        put_off(conn, 100, 60.0).await?;
         diesel::QueryResult::Ok((rows_read(conn).await, claimed))
     })
     .await
@@ -144,12 +145,13 @@ async fn a_poll_that_finds_much_to_do_reads_that_and_no_more() {
         maintain(&mut world.conn().await, day, None).await.unwrap();
     }
     seed(&world, 200_000).await;
-    let set = |what: &str| {
+    let set_so_many = |what: &str, count: u32| {
         format!(
             "UPDATE whatsapp_webhook_events SET {what}, next_retry_at = now() - interval '1 s', parked = NULL
-             WHERE id IN (SELECT id FROM whatsapp_webhook_events WHERE parked IS NOT NULL LIMIT 100)"
+             WHERE id IN (SELECT id FROM whatsapp_webhook_events WHERE parked IS NOT NULL LIMIT {count})"
         )
     };
+    let set = |what: &str| set_so_many(what, 100);
     world
         .sql(&set(&format!("webhook_id = '{}'", world.webhook.id)))
         .await;
@@ -174,6 +176,19 @@ async fn a_poll_that_finds_much_to_do_reads_that_and_no_more() {
         read < 2500,
         "{read} rows to claim one and park 99 behind it"
     );
+
+    // Twice a hundred events of which nobody is to be sent anything, when very many have become due.
+    world
+        .sql("UPDATE whatsapp_webhooks SET ordered = false")
+        .await;
+    let closed = "webhook_id = '00000000-0000-0000-0000-000000000000'";
+    world.sql(&set_so_many(closed, 50_000)).await;
+    world.sql("VACUUM ANALYZE whatsapp_webhook_events").await;
+    for _ in 0..2 {
+        let (read, claimed) = poll(&world, &[]).await;
+        assert_eq!(claimed, 0);
+        assert!(read < 1500, "{read} rows to set 100 of 50,000 aside");
+    }
 }
 
 #[tokio::test]

@@ -246,7 +246,10 @@ async fn an_event_that_waits_for_its_turn_behind_nothing_is_told() {
 #[tokio::test]
 async fn what_is_overdue_is_a_warning_that_says_for_how_long() {
     for (which, rule) in [
-        ("claim_token = gen_random_uuid(),", Rule::Claims),
+        (
+            "claim_token = gen_random_uuid(), claimed_until = now() - interval '10 minutes',",
+            Rule::Claims,
+        ),
         ("", Rule::Due),
     ] {
         let (world, lives, _) = recent().await;
