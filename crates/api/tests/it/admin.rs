@@ -50,7 +50,9 @@ async fn six_migrators_on_a_fresh_database_are_one_migration() {
             .filter(|line| line.starts_with(word))
             .count()
     };
-    assert_eq!(count("migrated\t"), 4);
+    let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");
+    let migrations = std::fs::read_dir(migrations).unwrap().count();
+    assert_eq!(count("migrated\t"), migrations);
     assert_eq!(count("partition\t"), 15, "three tables, five days");
     assert_eq!(lines(database.url(), &["migrate"]).await, [["up to date"]]);
 }

@@ -1,5 +1,5 @@
 use diesel_async::SimpleAsyncConnection;
-use domain::claim;
+use domain::claim::{self, Release};
 use insta::assert_json_snapshot;
 use queue::Listener;
 use reqwest::Method;
@@ -25,12 +25,21 @@ async fn an_event_shows_its_payload_and_every_attempt() {
     assert_json_snapshot!("pending_event", redacted(acme.get(&path).await.ok()));
 
     let mut conn = api.conn().await;
-    let claimed = claim::claim(&mut conn, &[event], Uuid::new_v4(), 0.0)
+    let token = Uuid::new_v4();
+    let claimed = claim::claim(&mut conn, &[event], token, 60.0)
         .await
         .unwrap();
     let sent: Value = serde_json::from_slice(&claimed[0].body().unwrap()).unwrap();
     assert_eq!(acme.get(&path).await.ok()["event"]["payload"], sent);
 
+    let given_back = Release {
+        event_id: event,
+        webhook_id: claimed[0].webhook_id,
+        token,
+        delay_seconds: 0.0,
+        park: None,
+    };
+    claim::release(&mut conn, &[given_back]).await.unwrap();
     fail(&api, event).await;
     assert_json_snapshot!("failed_event", redacted(acme.get(&path).await.ok()));
 }

@@ -38,7 +38,7 @@ struct Found {
     /// Events that are due now, and were not when it began.
     resumed: usize,
     set_aside: usize,
-    /// Whether there was more than it had room for.
+    /// Whether there may be more than it had room for.
     full: bool,
     /// Whether most of it is new, and the doorbell tells of it as well.
     rung: bool,
@@ -96,7 +96,7 @@ impl Poller {
             claimed: due.claimed + probes,
             resumed,
             set_aside,
-            full: due.claimed == limit,
+            full: due.claimed == limit || set_aside >= limit,
             rung: due.fresh > due.claimed / 2,
         })
     }
@@ -168,14 +168,12 @@ impl Found {
     /// New events that have become due before the doorbell has come to them are left to it as far as may be:
     /// its claims cost less, and what we claim it would ring for nothing.
     fn pause(&self, crowded: bool) -> Duration {
-        if self.resumed > 0 || self.set_aside > 0 {
-            Duration::ZERO
-        } else if self.full {
-            match crowded && self.rung {
+        if self.full {
+            match crowded && self.rung && self.resumed == 0 {
                 true => CROWDED,
                 false => Duration::ZERO,
             }
-        } else if self.claimed > 0 {
+        } else if self.claimed + self.resumed + self.set_aside > 0 {
             BUSY
         } else {
             IDLE
@@ -202,6 +200,8 @@ mod tests {
             // What nobody rings for doesn't wait.
             (found(500, true, false, 0), true, Duration::ZERO),
             (found(500, true, true, 16), true, Duration::ZERO),
+            (found(0, true, false, 0), true, Duration::ZERO),
+            (found(16, false, false, 16), false, BUSY),
             (found(3, false, true, 0), true, BUSY),
             (found(0, false, false, 0), false, IDLE),
         ] {
