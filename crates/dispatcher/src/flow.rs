@@ -273,7 +273,8 @@ impl Flow {
             most: work.endpoint.max_retries,
             probe: work.event.probe,
         };
-        let outcome = policy::judge(attempt, case, rand::random());
+        let random = rand::random();
+        let outcome = policy::judge(attempt, case, random);
         let failure = attempt.failure.as_ref();
         let record = Record {
             attempt_id: Uuid::now_v7(),
@@ -290,6 +291,7 @@ impl Flow {
             error_class: failure.map(|failure| failure.class.as_str()),
             error: failure.map(|failure| failure.error.clone()),
             response: attempt.response.clone(),
+            leave_alone: policy::leave_alone(attempt, random).as_secs_f64(),
             outcome,
         };
         self.enter(What::Attempt(record), work.permit);

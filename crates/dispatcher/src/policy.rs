@@ -38,11 +38,8 @@ pub(crate) fn judge(attempt: &Attempt, case: Case, random: f64) -> Outcome {
             gone: true,
         };
     }
-    let asked = attempt.retry_after.unwrap_or_default();
     if case.probe {
-        return Outcome::ProbeFailed {
-            wait: asked.mul_f64(1.0 + JITTER * random).as_secs_f64(),
-        };
+        return Outcome::ProbeFailed;
     }
     if case.number >= case.most {
         let count = case.number;
@@ -51,18 +48,24 @@ pub(crate) fn judge(attempt: &Attempt, case: Case, random: f64) -> Outcome {
             gone: false,
         };
     }
-    Outcome::RetryIn(pause(case.number, asked, random).as_secs_f64())
+    let pause = pause(case.number, leave_alone(attempt, random), random);
+    Outcome::RetryIn(pause.as_secs_f64())
 }
 
-/// How long to wait after the `number`th attempt.
+/// For how long the receiver wants nothing more, as it said. Not all are to come at that moment.
+pub(crate) fn leave_alone(attempt: &Attempt, random: f64) -> Duration {
+    let asked = attempt.retry_after.unwrap_or_default();
+    asked.mul_f64(1.0 + JITTER * random)
+}
+
+/// How long to wait after the `number`th attempt, at least as long as was asked for.
 fn pause(number: i32, asked: Duration, random: f64) -> Duration {
     let doublings = u32::try_from(number - 1).unwrap_or(0).min(31);
     let pause = FIRST_PAUSE
         .saturating_mul(1 << doublings)
         .min(LONGEST_PAUSE);
     let pause = pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
-    // Never before the time that was asked for, and not all at that moment.
-    pause.max(asked.mul_f64(1.0 + JITTER * random))
+    pause.max(asked)
 }
 
 /// What a `Retry-After` header asks for: seconds, or the time until a date. `None` when it is neither.
@@ -159,7 +162,7 @@ mod tests {
     fn a_probe_that_fails_uses_up_no_attempt_also_not_the_last() {
         for number in [1, 3, 99] {
             let outcome = judged(number, Some(500), true);
-            assert_eq!(outcome, Outcome::ProbeFailed { wait: 0.0 });
+            assert_eq!(outcome, Outcome::ProbeFailed);
         }
     }
 

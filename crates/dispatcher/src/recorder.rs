@@ -321,6 +321,7 @@ mod tests {
             error_class: None,
             error: None,
             response: Some(response.to_owned()),
+            leave_alone: 0.0,
             outcome: Outcome::Delivered,
         }
     }

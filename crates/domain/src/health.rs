@@ -37,8 +37,9 @@ struct Health<'a> {
     last_error: Option<&'a str>,
     last_attempt_at: DateTime<Utc>,
     gone: bool,
-    /// A failed probe: for so many seconds at least its receiver wants no other.
-    probe_failed: Option<f64>,
+    probe_failed: bool,
+    /// Seconds for which its receiver wants nothing more, since the last success.
+    leave_alone: f64,
 }
 
 /// In the order of the batch, by webhook (and in their order, so that two writers cannot deadlock).
@@ -52,13 +53,15 @@ fn health<'a>(batch: impl Iterator<Item = &'a Record>) -> BTreeMap<Uuid, Health<
             last_error: None,
             last_attempt_at: record.started_at,
             gone: false,
-            probe_failed: None,
+            probe_failed: false,
+            leave_alone: 0.0,
         });
         health.last_attempt_at = health.last_attempt_at.max(record.started_at);
         if record.outcome == Outcome::Delivered {
             health.succeeded = true;
             health.failures = 0;
             health.last_error = None;
+            health.leave_alone = 0.0;
             continue;
         }
         // The events of one request fail together.
@@ -66,8 +69,9 @@ fn health<'a>(batch: impl Iterator<Item = &'a Record>) -> BTreeMap<Uuid, Health<
             health.failures = health.failures.saturating_add(1);
         }
         health.last_error = record.error.as_deref();
+        health.leave_alone = health.leave_alone.max(record.leave_alone);
         match &record.outcome {
-            Outcome::ProbeFailed { wait } => health.probe_failed = Some(*wait),
+            Outcome::ProbeFailed => health.probe_failed = true,
             Outcome::Dead { gone, .. } => health.gone |= gone,
             Outcome::Delivered | Outcome::RetryIn(_) => {}
         }
@@ -138,8 +142,8 @@ async fn update(
 ) -> QueryResult<Vec<Changed>> {
     Statement::new(
         "WITH input AS MATERIALIZED (
-             SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?)
-                 AS t (id, succeeded, failures, last_error, last_attempt_at, gone, probe_failed)),
+             SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?)
+                 AS t (id, succeeded, failures, last_error, last_attempt_at, gone, probe_failed, leave_alone)),
          locked AS MATERIALIZED (
              SELECT input.*, w.status = 'failed' AS was_open, w.is_active AS was_active,
                  input.failures + CASE WHEN input.succeeded THEN 0 ELSE w.failure_count END AS counted,
@@ -163,14 +167,14 @@ async fn update(
              opened_at = CASE WHEN NOT j.is_open THEN NULL
                               WHEN j.was_open AND NOT j.succeeded THEN w.opened_at ELSE now() END,
              probes = CASE WHEN NOT (j.is_open AND j.was_open) THEN 0
-                           WHEN j.probe_failed IS NOT NULL THEN w.probes + 1 ELSE w.probes END,
+                           WHEN j.probe_failed THEN w.probes + 1 ELSE w.probes END,
              look_at = CASE
                  WHEN j.was_open AND NOT j.is_open THEN now()
-                 WHEN j.is_open AND (j.probe_failed IS NOT NULL OR NOT j.was_open) THEN
-                     now() + make_interval(secs => greatest(j.probe_failed,
+                 WHEN j.is_open AND (j.probe_failed OR NOT j.was_open) THEN
+                     now() + make_interval(secs => greatest(j.leave_alone,
                          least(?, ? * 2 ^ CASE WHEN j.was_open THEN least(w.probes + 1, 30) ELSE 0 END)
                              * (0.9 + 0.2 * random())))
-                 WHEN j.probe_failed IS NOT NULL THEN coalesce(w.look_at, now())
+                 WHEN j.probe_failed THEN coalesce(w.look_at, now())
                  ELSE w.look_at END,
              release_step = CASE WHEN j.was_open AND NOT j.is_open THEN w.max_in_flight ELSE w.release_step END,
              transition = w.transition + (j.was_open <> j.is_open)::integer + j.deactivated::integer
@@ -186,7 +190,8 @@ async fn update(
     .bind::<Array<Nullable<Text>>, _>(health.values().map(|h| h.last_error).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(health.values().map(|h| h.last_attempt_at).collect::<Vec<_>>())
     .bind::<Array<Bool>, _>(health.values().map(|h| h.gone).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Double>>, _>(health.values().map(|h| h.probe_failed).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(health.values().map(|h| h.probe_failed).collect::<Vec<_>>())
+    .bind::<Array<Double>, _>(health.values().map(|h| h.leave_alone).collect::<Vec<_>>())
     .bind::<Integer, _>(DAYS_UNTIL_DEACTIVATED)
     .bind::<Integer, _>(FAILURES_UNTIL_FAILED)
     .bind::<Integer, _>(PROBES_UNTIL_DEACTIVATED)
@@ -240,7 +245,7 @@ mod tests {
             2 => Just(Outcome::Delivered),
             3 => (0.0..1000.0).prop_map(Outcome::RetryIn),
             2 => any::<bool>().prop_map(|gone| Outcome::Dead { reason: "dead".to_owned(), gone }),
-            1 => (0.0..1000.0).prop_map(|wait| Outcome::ProbeFailed { wait }),
+            1 => Just(Outcome::ProbeFailed),
         ]
     }
 
@@ -278,6 +283,7 @@ mod tests {
                     error_class: None,
                     error: (outcome != Outcome::Delivered).then(|| format!("error {place}")),
                     response: None,
+                    leave_alone: 0.0,
                     outcome,
                 }
             };

@@ -37,6 +37,8 @@ pub struct Record {
     pub error_class: Option<&'static str>,
     pub error: Option<String>,
     pub response: Option<String>,
+    /// For so many seconds the receiver wants nothing more: its webhook's circuit sends no probe before.
+    pub leave_alone: f64,
     pub outcome: Outcome,
 }
 
@@ -51,18 +53,15 @@ pub enum Outcome {
         reason: String,
         gone: bool,
     },
-    /// A probe that failed: the event waits on with the attempts that it had. The receiver wants no
-    /// other for so many seconds.
-    ProbeFailed {
-        wait: f64,
-    },
+    /// A probe that failed: the event waits on with the attempts that it had.
+    ProbeFailed,
 }
 
 impl Outcome {
     fn status(&self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
-            Self::RetryIn(_) | Self::ProbeFailed { .. } => "pending",
+            Self::RetryIn(_) | Self::ProbeFailed => "pending",
             Self::Dead { .. } => "failed",
         }
     }
@@ -75,7 +74,7 @@ impl Outcome {
     }
 
     fn parked(&self) -> Option<&'static str> {
-        matches!(self, Self::ProbeFailed { .. }).then_some(Reason::CircuitOpen.as_str())
+        (*self == Self::ProbeFailed).then_some(Reason::CircuitOpen.as_str())
     }
 
     fn reason(&self) -> Option<&str> {

@@ -70,6 +70,7 @@ pub(crate) async fn record(api: &Api, held: &Held, outcome: Outcome) {
         error_class: (!is_delivered).then_some("http_status"),
         error: (!is_delivered).then(|| "answered 500".to_owned()),
         response: Some(if is_delivered { "ok" } else { "oops" }.to_owned()),
+        leave_alone: 0.0,
         outcome,
     };
     record::record(&mut *api.conn().await, &[record])

@@ -112,7 +112,7 @@ async fn behind_an_open_circuit_a_sample_is_the_next_probe_at_once() {
 
     let dispatcher = async || {
         let probe = claim_probe(&api).await;
-        record(&api, &probe, Outcome::ProbeFailed { wait: 5.0 }).await;
+        record(&api, &probe, Outcome::ProbeFailed).await;
         probe.event
     };
     let test = format!("{path}/test");

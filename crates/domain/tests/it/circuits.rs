@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::world::{self, World, register};
 
-const FAILED: Outcome = Outcome::ProbeFailed { wait: 0.0 };
+const FAILED: Outcome = Outcome::ProbeFailed;
 
 fn active(is_active: bool) -> Changes {
     Changes {
@@ -65,10 +65,15 @@ async fn probe(world: &World, token: Uuid) -> Vec<Claimed> {
 
 /// Sends the next probe, which ends so; the message that it took.
 async fn probe_ends(world: &World, outcome: Outcome) -> String {
+    probe_ends_with(world, outcome, 0.0).await
+}
+
+async fn probe_ends_with(world: &World, outcome: Outcome, leave_alone: f64) -> String {
     world.look_now().await;
     let token = Uuid::new_v4();
     let claimed = probe(world, token).await.pop().unwrap();
-    let ended = world::record(&claimed, token, outcome);
+    let mut ended = world::record(&claimed, token, outcome);
+    ended.leave_alone = leave_alone;
     record(&mut world.conn().await, &[ended]).await.unwrap();
     claimed.message_id
 }
@@ -99,6 +104,30 @@ async fn sixteen_in_flight_that_fail_together_open_the_circuit_once() {
     let events = told(&mut conn, &other).await;
     assert_eq!(types(&events), ["webhook.failing"]);
     assert_eq!(due, [events[0].id]);
+}
+
+#[tokio::test]
+async fn the_first_probe_waits_as_long_as_the_failures_before_it_asked_for() {
+    let world = World::new().await;
+    let token = Uuid::new_v4();
+    let mut records: Vec<Record> = Vec::new();
+    for (name, leave_alone) in [
+        ("A", 0.0),
+        ("B", 120.0),
+        ("C", 300.0),
+        ("D", 60.0),
+        ("E", 0.0),
+    ] {
+        let claimed = world.claimed(name, token).await;
+        let mut failed = world::record(&claimed, token, Outcome::RetryIn(5.0));
+        failed.leave_alone = leave_alone;
+        records.push(failed);
+    }
+    record(&mut world.conn().await, &records).await.unwrap();
+    let circuit = world.circuit().await;
+    assert_eq!(circuit.status, "failed");
+    let look_in = circuit.look_in.unwrap();
+    assert!((295.0..=300.0).contains(&look_in), "{look_in}");
 }
 
 #[tokio::test]
@@ -220,7 +249,7 @@ async fn pauses_between_probes_double_up_to_ten_minutes_and_are_longer_where_the
             "{look_in} for {pause}"
         );
     }
-    probe_ends(&world, Outcome::ProbeFailed { wait: 5000.0 }).await;
+    probe_ends_with(&world, FAILED, 5000.0).await;
     let look_in = world.circuit().await.look_in.unwrap();
     assert!((4990.0..=5000.0).contains(&look_in), "{look_in}");
     assert_eq!(world.stranded().await, 0);

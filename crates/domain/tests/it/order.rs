@@ -299,7 +299,7 @@ async fn probes_keep_to_the_order_of_a_chat() {
             .await
             .unwrap()
             .remove(0);
-        ends(&world, &probe, token, Outcome::ProbeFailed { wait: 0.0 }).await;
+        ends(&world, &probe, token, Outcome::ProbeFailed).await;
         taken.push(probe.message_id);
     }
     assert_eq!(taken, ["A1", "B1", "A1"]);
@@ -350,7 +350,7 @@ async fn probes_get_past_a_chat_that_is_longer_than_one_search() {
         world.look_now().await;
         let token = Uuid::new_v4();
         for probe in claim_probes(&mut conn, 10, token, 60.0).await.unwrap() {
-            ends(&world, &probe, token, Outcome::ProbeFailed { wait: 0.0 }).await;
+            ends(&world, &probe, token, Outcome::ProbeFailed).await;
             taken.push(probe.message_id);
         }
         assert_eq!(world.stranded().await, 0);

@@ -164,7 +164,7 @@ async fn a_probe_that_fails_while_its_webhook_is_deleted_is_a_dead_letter() {
     let deleted = tokio::spawn(async move { Webhook::delete(&mut deleter, client, webhook).await });
     world.waiting(1).await;
     let recorded = tokio::spawn(async move {
-        let failed = world::record(&probe, token, Outcome::ProbeFailed { wait: 0.0 });
+        let failed = world::record(&probe, token, Outcome::ProbeFailed);
         record(&mut recorder, &[failed]).await
     });
     world.waiting(2).await;
@@ -419,7 +419,7 @@ impl Storm {
                     releases.push(park(event, token));
                     continue;
                 }
-                (1..=4, true) => Outcome::ProbeFailed { wait: 0.0 },
+                (1..=4, true) => Outcome::ProbeFailed,
                 (1..=3, false) => Outcome::RetryIn(0.0),
                 (4, false) => Outcome::Dead {
                     reason: "no more".to_owned(),

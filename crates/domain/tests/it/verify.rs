@@ -345,7 +345,7 @@ async fn traffic(world: &World, round: usize) {
             .enumerate()
             .map(|(n, claimed)| {
                 let outcome = match (n + round) % 5 {
-                    0 if claimed.probe => Outcome::ProbeFailed { wait: 0.0 },
+                    0 if claimed.probe => Outcome::ProbeFailed,
                     0 => Outcome::RetryIn(0.0),
                     1 => Outcome::Dead {
                         reason: "enough".to_owned(),

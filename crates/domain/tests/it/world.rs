@@ -329,6 +329,7 @@ pub(crate) fn record(claimed: &Claimed, token: Uuid, outcome: Outcome) -> Record
         error_class: (!delivered).then_some("http_status"),
         error: (!delivered).then(|| "answered 500".to_owned()),
         response: Some("body".to_owned()),
+        leave_alone: 0.0,
         outcome,
     }
 }

@@ -166,7 +166,7 @@ impl Walk<'_> {
         let last = held.claimed.attempt_count + 1 >= i32::from(ATTEMPTS);
         let outcome = match well {
             true => Outcome::Delivered,
-            false if held.claimed.probe => Outcome::ProbeFailed { wait: 0.0 },
+            false if held.claimed.probe => Outcome::ProbeFailed,
             false if last => Outcome::Dead {
                 reason: "the last attempt failed".to_owned(),
                 gone: false,
