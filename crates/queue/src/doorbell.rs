@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::keys;
 
-/// The list of due events is cut to its newest so many, which is 10 MB; the poller finds the others, and at
+/// The list of due events is cut to its newest so many, less than 5 MB; the poller finds the others, and at
 /// a higher price.
 pub const MAX_EVENTS: usize = 250_000;
 
