@@ -1,21 +1,20 @@
 //! Connections: the WhatsApp numbers that clients have linked, what they want of them and how they are.
 //!
-//! The API writes what is desired; the gateway that holds the session writes the status.
+//! The API writes what is desired; the gateway that holds the session writes the status (`report`).
+
+mod report;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{Double, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::event_type::EventType;
-use crate::ids;
-use crate::inbox::{self, Notice};
 use crate::phone::Phone;
 use crate::schema::whatsapp_connections as connections;
-use crate::statement::Statement;
 
 /// How a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +61,10 @@ pub struct Connection {
     pub last_update: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
     pub deleted_at: Option<DateTime<Utc>>,
+    /// The gateway that holds the session.
+    pub owner: Option<Uuid>,
+    /// Counts the changes of owner: see [`crate::lease`].
+    pub epoch: i64,
 }
 
 /// Why a number cannot be connected for that user.
@@ -334,21 +337,6 @@ impl Connection {
             .optional()
     }
 
-    /// The gateway's work: connections that want a session, or are not yet what is desired of them.
-    pub async fn to_reconcile(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Self>> {
-        connections::table
-            .filter(
-                connections::desired
-                    .eq(Desired::Connected.as_str())
-                    .or(connections::status.ne(connections::desired))
-                    .or(connections::deleted_at.is_not_null()),
-            )
-            .order(connections::created_at)
-            .select(Self::as_select())
-            .load(conn)
-            .await
-    }
-
     /// The current row, also of a connection that is being deleted.
     pub async fn find(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<Self>> {
         connections::table
@@ -359,172 +347,7 @@ impl Connection {
             .optional()
     }
 
-    /// Forgets whose device was linked, with the keys of which this goes: the number is free to change.
-    pub async fn forget_device(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<usize> {
-        diesel::update(connections::table.find(id))
-            .set((
-                connections::jid.eq(None::<String>),
-                connections::lid.eq(None::<String>),
-            ))
-            .execute(conn)
-            .await
-    }
-
-    /// Keeps whose device was linked.
-    pub async fn identify(
-        conn: &mut AsyncPgConnection,
-        id: Uuid,
-        jid: &str,
-        lid: Option<&str>,
-    ) -> QueryResult<usize> {
-        diesel::update(connections::table.find(id))
-            .set((connections::jid.eq(jid), connections::lid.eq(lid)))
-            .execute(conn)
-            .await
-    }
-
-    /// Writes a change of status and tells the number's webhooks of it, in one commit. A status and
-    /// reason that stand already change nothing. Returns the new events' ids, to be rung.
-    ///
-    /// `Disconnected` and `LoggedOut` also end what is desired, so that a session that was ended from
-    /// outside is not begun again, but leave a log-out that was asked for to be done; `LoggedOut` forgets
-    /// whose device it was.
-    pub async fn transition(
-        conn: &mut AsyncPgConnection,
-        id: Uuid,
-        status: Status,
-        reason: Option<&str>,
-    ) -> QueryResult<Vec<Uuid>> {
-        conn.transaction(async |conn| {
-            let changed: Option<Changed> = Statement::new(
-                "UPDATE whatsapp_connections
-                 SET status = ?, reason = ?, transition = transition + 1, last_update = now(),
-                     qr_code = NULL, pairing_code = NULL, code_expires_at = NULL
-                 WHERE id = ? AND (status, reason) IS DISTINCT FROM (?, ?)
-                 RETURNING client_id, phone_number, transition, last_update AS at",
-            )
-            .bind::<Text, _>(status.as_str())
-            .bind::<Nullable<Text>, _>(reason)
-            .bind::<SqlUuid, _>(id)
-            .bind::<Text, _>(status.as_str())
-            .bind::<Nullable<Text>, _>(reason)
-            .get_result(conn)
-            .await
-            .optional()?;
-            let Some(changed) = changed else {
-                return Ok(Vec::new());
-            };
-            if matches!(status, Status::Disconnected | Status::LoggedOut) {
-                diesel::update(connections::table.find(id))
-                    .filter(connections::desired.ne(Desired::LoggedOut.as_str()))
-                    .set(connections::desired.eq(status.as_str()))
-                    .execute(conn)
-                    .await?;
-            }
-            if status == Status::LoggedOut {
-                Self::forget_device(conn, id).await?;
-            }
-            let metadata = serde_json::json!({"v": 1, "status": status.as_str(), "reason": reason});
-            inbox::announce(
-                conn,
-                &changed.notice(id, status.event(), metadata.to_string()),
-            )
-            .await
-        })
-        .await
-    }
-
-    /// Writes, as [`Connection::transition`] does, that what was desired is so. Changes nothing when
-    /// something else is desired by now.
-    pub async fn fulfil(
-        conn: &mut AsyncPgConnection,
-        id: Uuid,
-        desired: Desired,
-        reason: Option<&str>,
-    ) -> QueryResult<Vec<Uuid>> {
-        conn.transaction(async |conn| {
-            let current: Option<String> = connections::table
-                .find(id)
-                .select(connections::desired)
-                .for_update()
-                .first(conn)
-                .await
-                .optional()?;
-            match current.as_deref() == Some(desired.as_str()) {
-                true => Self::transition(conn, id, desired.status(), reason).await,
-                false => Ok(Vec::new()),
-            }
-        })
-        .await
-    }
-
-    /// Shows a QR code that is good for `seconds`, and tells the number's webhooks of it. Returns the
-    /// new events' ids, to be rung.
-    pub async fn show_qr(
-        conn: &mut AsyncPgConnection,
-        id: Uuid,
-        code: &str,
-        seconds: f64,
-    ) -> QueryResult<Vec<Uuid>> {
-        conn.transaction(async |conn| {
-            let changed: Option<Changed> = Statement::new(
-                "UPDATE whatsapp_connections
-                 SET qr_code = ?, code_expires_at = now() + make_interval(secs => ?),
-                     transition = transition + 1
-                 WHERE id = ?
-                 RETURNING client_id, phone_number, transition, now() AS at",
-            )
-            .bind::<Text, _>(code)
-            .bind::<Double, _>(seconds)
-            .bind::<SqlUuid, _>(id)
-            .get_result(conn)
-            .await
-            .optional()?;
-            let Some(changed) = changed else {
-                return Ok(Vec::new());
-            };
-            let metadata = serde_json::json!({"v": 1, "qr": code, "expires_in_seconds": seconds});
-            let notice = changed.notice(id, EventType::ConnectionQr, metadata.to_string());
-            inbox::announce(conn, &notice).await
-        })
-        .await
-    }
-
-    /// Removes the row of a connection whose device is unlinked.
-    pub async fn remove(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<usize> {
-        diesel::delete(connections::table.find(id))
-            .filter(connections::deleted_at.is_not_null())
-            .execute(conn)
-            .await
-    }
-
     pub fn is(&self, desired: Desired) -> bool {
         self.desired == desired.as_str()
-    }
-}
-
-#[derive(QueryableByName)]
-struct Changed {
-    #[diesel(sql_type = diesel::sql_types::Integer)]
-    client_id: i32,
-    #[diesel(sql_type = Text)]
-    phone_number: String,
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    transition: i64,
-    #[diesel(sql_type = diesel::sql_types::Timestamptz)]
-    at: DateTime<Utc>,
-}
-
-impl Changed {
-    fn notice(self, connection_id: Uuid, event_type: EventType, metadata: String) -> Notice {
-        Notice {
-            client_id: self.client_id,
-            connection_id,
-            phone_number: self.phone_number,
-            event_type,
-            source_id: ids::transition(connection_id, self.transition, self.at),
-            metadata,
-            at: self.at,
-        }
     }
 }

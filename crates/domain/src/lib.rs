@@ -21,6 +21,7 @@ pub mod connection;
 pub mod dead_letter;
 pub mod destination;
 pub mod event;
+pub mod gateway;
 pub mod message;
 pub mod webhook;
 
@@ -28,6 +29,7 @@ pub mod webhook;
 pub mod claim;
 pub mod health;
 pub mod inbox;
+pub mod lease;
 pub mod parking;
 pub mod payload;
 pub mod record;

@@ -42,6 +42,9 @@ diesel::table! {
         last_update -> Timestamptz,
         created_at -> Timestamptz,
         deleted_at -> Nullable<Timestamptz>,
+        owner -> Nullable<Uuid>,
+        owner_since -> Timestamptz,
+        epoch -> BigInt,
     }
 }
 

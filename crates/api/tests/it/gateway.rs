@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
 use domain::connection::{Connection, Desired, Status};
+use domain::gateway::Gateway as Row;
+use domain::lease::Work;
 use runtime::postgres::Pool;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::world::Api;
 
@@ -28,11 +31,26 @@ impl Drop for Gateway {
 }
 
 async fn reconcile_for_ever(pool: Pool) {
+    let gateway = Row {
+        id: Uuid::new_v4(),
+        name: "of a test".to_owned(),
+        capacity: 100,
+        connect_rate: 100,
+        sessions: 0,
+        draining: false,
+        lease_seconds: 60.0,
+    };
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     loop {
         tick.tick().await;
         let mut conn = pool.get().await.unwrap();
-        for row in Connection::to_reconcile(&mut conn).await.unwrap() {
+        gateway.renew(&mut conn).await.unwrap();
+        for work in [Work::Connect, Work::Settle] {
+            Connection::claim(&mut conn, gateway.id, work, 100)
+                .await
+                .unwrap();
+        }
+        for row in Connection::held(&mut conn, gateway.id).await.unwrap() {
             reconcile(&mut conn, &row).await;
         }
     }
@@ -41,21 +59,23 @@ async fn reconcile_for_ever(pool: Pool) {
 async fn reconcile(conn: &mut AsyncPgConnection, row: &Connection) {
     let reached = |status: Status| row.status == status.as_str();
     if row.is(Desired::Connected) && row.jid.is_some() && !reached(Status::Connected) {
-        Connection::transition(conn, row.id, Status::Connected, None)
+        Connection::transition(conn, row.lease(), Status::Connected, None)
             .await
             .unwrap();
     } else if row.is(Desired::Connected) && row.jid.is_none() && row.qr_code.is_none() {
-        Connection::show_qr(conn, row.id, CODE, 60.0).await.unwrap();
+        Connection::show_qr(conn, row.lease(), CODE, 60.0)
+            .await
+            .unwrap();
     } else if row.is(Desired::Disconnected) {
-        Connection::transition(conn, row.id, Status::Disconnected, None)
+        Connection::transition(conn, row.lease(), Status::Disconnected, None)
             .await
             .unwrap();
     } else if row.is(Desired::LoggedOut) {
-        Connection::transition(conn, row.id, Status::LoggedOut, None)
+        Connection::transition(conn, row.lease(), Status::LoggedOut, None)
             .await
             .unwrap();
         if row.deleted_at.is_some() {
-            Connection::remove(conn, row.id).await.unwrap();
+            Connection::remove(conn, row.lease()).await.unwrap();
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::gateway::{CODE, Gateway};
-use crate::world::{Answer, Api, NUMBER, Tenant, id, redacted};
+use crate::world::{Answer, Api, NUMBER, Tenant, id, lease, redacted};
 
 const CONNECT: &str = "/api/whatsapp/connect";
 
@@ -18,10 +18,15 @@ async fn connected(api: &Api, tenant: &Tenant<'_>, user: Uuid) -> Uuid {
     let answer = tenant.post(CONNECT, of(user)).await.ok();
     let session = id(&answer["session_id"]);
     let mut conn = api.conn().await;
-    Connection::identify(&mut conn, session, "5511988887777:1@s.whatsapp.net", None)
-        .await
-        .unwrap();
-    Connection::transition(&mut conn, session, Status::Connected, None)
+    Connection::identify(
+        &mut conn,
+        lease(session),
+        "5511988887777:1@s.whatsapp.net",
+        None,
+    )
+    .await
+    .unwrap();
+    Connection::transition(&mut conn, lease(session), Status::Connected, None)
         .await
         .unwrap();
     session
@@ -97,7 +102,7 @@ async fn a_code_is_had_in_the_form_that_is_asked_for() {
 
     let session = id(&acme.get(&format!("/api/whatsapp/status/{user}")).await.ok()["session_id"]);
     let mut conn = api.conn().await;
-    Connection::show_qr(&mut conn, session, CODE, -1.0)
+    Connection::show_qr(&mut conn, lease(session), CODE, -1.0)
         .await
         .unwrap();
     let expired = asked("image/png").await.problem(404);
@@ -231,7 +236,7 @@ async fn a_session_that_ends_while_it_is_connected_is_a_conflict_that_says_why()
         let mut conn = api.conn().await;
         Connection::transition(
             &mut conn,
-            row.id,
+            row.lease(),
             Status::LoggedOut,
             Some("number_mismatch"),
         )

@@ -11,6 +11,7 @@ use domain::connection::{Connection, Pairing};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
 use domain::inbox;
+use domain::lease::Lease;
 use domain::message::NewMessage;
 use domain::token;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -296,5 +297,13 @@ fn message(connection: &Connection, message_id: &str) -> NewMessage {
         metadata: r#"{"v":1,"push_name":"Ana"}"#.to_owned(),
         timestamp,
         raw: None,
+    }
+}
+
+/// The hold on a connection that nobody has claimed yet.
+pub(crate) fn lease(connection_id: Uuid) -> Lease {
+    Lease {
+        connection_id,
+        epoch: 0,
     }
 }

@@ -6,7 +6,7 @@ use domain::phone::Phone;
 use domain::schema::whatsapp_webhook_events as events;
 use uuid::Uuid;
 
-use crate::world::{NUMBER, World, register};
+use crate::world::{NUMBER, World, lease, register};
 
 fn number() -> Phone {
     NUMBER.parse().unwrap()
@@ -42,13 +42,13 @@ async fn a_connected_session_is_not_connected_again_and_a_lost_one_is() {
         world.connection.user_id,
         world.connection.id,
     );
-    Connection::transition(&mut conn, id, Status::Connected, None)
+    Connection::transition(&mut conn, lease(id), Status::Connected, None)
         .await
         .unwrap();
     let again = Connection::connect(&mut conn, client, user, &number(), Pairing::Qr).await;
     assert!(matches!(again, Err(ConnectError::AlreadyConnected)));
 
-    Connection::transition(&mut conn, id, Status::Disconnected, Some("replaced"))
+    Connection::transition(&mut conn, lease(id), Status::Disconnected, Some("replaced"))
         .await
         .unwrap();
     let row = Connection::of_user(&mut conn, client, user)
@@ -75,13 +75,13 @@ async fn a_linked_device_keeps_its_number_until_it_is_logged_out() {
         world.connection.id,
     );
     let other: Phone = "4915112345678".parse().unwrap();
-    Connection::identify(&mut conn, id, "5511988887777:1@s.whatsapp.net", None)
+    Connection::identify(&mut conn, lease(id), "5511988887777:1@s.whatsapp.net", None)
         .await
         .unwrap();
     let refused = Connection::connect(&mut conn, client, user, &other, Pairing::Qr).await;
     assert!(matches!(refused, Err(ConnectError::OtherNumber)));
 
-    Connection::transition(&mut conn, id, Status::LoggedOut, None)
+    Connection::transition(&mut conn, lease(id), Status::LoggedOut, None)
         .await
         .unwrap();
     let moved = Connection::connect(&mut conn, client, user, &other, Pairing::Qr)
@@ -98,7 +98,7 @@ async fn a_code_is_not_shown_for_another_number_than_it_was_made_for() {
     let world = World::new().await;
     let mut conn = world.conn().await;
     let (client, user) = (world.client.id, world.connection.user_id);
-    Connection::show_qr(&mut conn, world.connection.id, "2@code", 20.0)
+    Connection::show_qr(&mut conn, lease(world.connection.id), "2@code", 20.0)
         .await
         .unwrap();
     for (number, code) in [(NUMBER, Some("2@code")), ("4915112345678", None)] {
@@ -115,16 +115,16 @@ async fn each_change_of_status_is_told_once() {
     register(&mut conn, world.client.id, NUMBER, &["connection.*"]).await;
     let id = world.connection.id;
 
-    let open = Connection::transition(&mut conn, id, Status::Connected, None)
+    let open = Connection::transition(&mut conn, lease(id), Status::Connected, None)
         .await
         .unwrap();
-    let same = Connection::transition(&mut conn, id, Status::Connected, None)
+    let same = Connection::transition(&mut conn, lease(id), Status::Connected, None)
         .await
         .unwrap();
-    let closed = Connection::transition(&mut conn, id, Status::Reconnecting, None)
+    let closed = Connection::transition(&mut conn, lease(id), Status::Reconnecting, None)
         .await
         .unwrap();
-    let reopened = Connection::transition(&mut conn, id, Status::Connected, None)
+    let reopened = Connection::transition(&mut conn, lease(id), Status::Connected, None)
         .await
         .unwrap();
     assert_eq!(
@@ -149,62 +149,18 @@ async fn a_qr_code_is_shown_until_the_status_changes() {
     let world = World::new().await;
     let mut conn = world.conn().await;
     let id = world.connection.id;
-    Connection::show_qr(&mut conn, id, "2@ref,key", 20.0)
+    Connection::show_qr(&mut conn, lease(id), "2@ref,key", 20.0)
         .await
         .unwrap();
     let shown = Connection::find(&mut conn, id).await.unwrap().unwrap();
     assert_eq!(shown.qr_code.as_deref(), Some("2@ref,key"));
     assert!(shown.code_expires_at.unwrap() > chrono::Utc::now());
 
-    Connection::transition(&mut conn, id, Status::Connected, None)
+    Connection::transition(&mut conn, lease(id), Status::Connected, None)
         .await
         .unwrap();
     let connected = Connection::find(&mut conn, id).await.unwrap().unwrap();
     assert_eq!((connected.qr_code, connected.code_expires_at), (None, None));
-}
-
-#[tokio::test]
-async fn only_what_wants_something_is_to_be_reconciled() {
-    let world = World::new().await;
-    let mut conn = world.conn().await;
-    let id = world.connection.id;
-    let pending = |rows: Vec<Connection>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
-    assert_eq!(
-        pending(Connection::to_reconcile(&mut conn).await.unwrap()),
-        [id]
-    );
-
-    Connection::transition(&mut conn, id, Status::LoggedOut, None)
-        .await
-        .unwrap();
-    assert!(
-        Connection::to_reconcile(&mut conn)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-
-    Connection::delete(&mut conn, world.client.id, id)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        pending(Connection::to_reconcile(&mut conn).await.unwrap()),
-        [id]
-    );
-    assert!(
-        Connection::list(&mut conn, world.client.id)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(Connection::remove(&mut conn, id).await.unwrap(), 1);
-    assert!(
-        Connection::to_reconcile(&mut conn)
-            .await
-            .unwrap()
-            .is_empty()
-    );
 }
 
 #[tokio::test]
@@ -241,12 +197,11 @@ async fn a_log_out_that_was_asked_for_outlives_the_session() {
         .await
         .unwrap();
     let id = world.connection.id;
-    Connection::transition(&mut conn, id, Status::Disconnected, Some("replaced"))
+    Connection::transition(&mut conn, lease(id), Status::Disconnected, Some("replaced"))
         .await
         .unwrap();
-    let pending = Connection::to_reconcile(&mut conn).await.unwrap();
-    assert_eq!(pending.len(), 1);
-    assert!(pending[0].is(Desired::LoggedOut));
+    let row = Connection::find(&mut conn, id).await.unwrap().unwrap();
+    assert!(row.is(Desired::LoggedOut) && row.wants_an_owner());
 }
 
 #[tokio::test]
@@ -271,7 +226,7 @@ async fn an_expired_code_is_not_shown_to_clients() {
         world.connection.user_id,
         world.connection.id,
     );
-    Connection::show_qr(&mut conn, id, "2@code", 20.0)
+    Connection::show_qr(&mut conn, lease(id), "2@code", 20.0)
         .await
         .unwrap();
     let fresh = Connection::of_user(&mut conn, client, user)
@@ -280,7 +235,7 @@ async fn an_expired_code_is_not_shown_to_clients() {
         .unwrap();
     assert_eq!(fresh.qr_code.as_deref(), Some("2@code"));
 
-    Connection::show_qr(&mut conn, id, "2@code", -1.0)
+    Connection::show_qr(&mut conn, lease(id), "2@code", -1.0)
         .await
         .unwrap();
     let expired = Connection::of_user(&mut conn, client, user)
@@ -302,13 +257,15 @@ async fn a_number_may_change_once_its_device_is_forgotten() {
     let other: Phone = "4915112345678".parse().unwrap();
     Connection::identify(
         &mut conn,
-        id,
+        lease(id),
         "5511988887777:1@s.whatsapp.net",
         Some("1@lid"),
     )
     .await
     .unwrap();
-    Connection::forget_device(&mut conn, id).await.unwrap();
+    Connection::forget_device(&mut conn, lease(id))
+        .await
+        .unwrap();
     let moved = Connection::connect(&mut conn, client, user, &other, Pairing::Qr)
         .await
         .unwrap();

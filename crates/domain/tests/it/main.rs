@@ -7,6 +7,7 @@ mod connections;
 mod cost;
 mod inbox;
 mod keys;
+mod leases;
 mod ledger;
 mod migrations;
 mod order;

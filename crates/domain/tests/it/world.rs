@@ -12,6 +12,7 @@ use domain::connection::{Connection, Pairing};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
 use domain::inbox::{self, Accepted};
+use domain::lease::Lease;
 use domain::message::NewMessage;
 use domain::phone::Phone;
 use domain::record::{Outcome, Record};
@@ -331,5 +332,13 @@ pub(crate) fn record(claimed: &Claimed, token: Uuid, outcome: Outcome) -> Record
         response: Some("body".to_owned()),
         leave_alone: 0.0,
         outcome,
+    }
+}
+
+/// The hold on a connection that nobody has claimed yet.
+pub(crate) fn lease(connection_id: Uuid) -> Lease {
+    Lease {
+        connection_id,
+        epoch: 0,
     }
 }
