@@ -81,6 +81,17 @@ impl Gateway {
         .map(drop)
     }
 
+    /// How the others see it.
+    pub fn peer(&self) -> Peer {
+        Peer {
+            id: self.id,
+            capacity: self.capacity,
+            connect_rate: self.connect_rate,
+            sessions: self.sessions,
+            draining: self.draining,
+        }
+    }
+
     /// The gateways that run.
     pub async fn live(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Peer>> {
         Statement::new(concat!(

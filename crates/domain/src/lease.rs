@@ -30,10 +30,10 @@ const MANY: i64 = 10_000;
 /// What a gateway claims for.
 #[derive(Debug, Clone, Copy, PartialEq, std::cmp::Eq)]
 pub enum Work {
-    /// Sessions that are to be connected, or to connect once more to be unlinked.
+    /// Sessions that are to be connected.
     Connect,
-    /// Rows that only have to be told that they are disconnected.
-    Settle,
+    /// Those that are to end: to be disconnected, or unlinked.
+    End,
 }
 
 type Row = Filter<Find<connections::table, Uuid>, Eq<connections::epoch, i64>>;
@@ -45,17 +45,20 @@ impl Lease {
             .find(self.connection_id)
             .filter(connections::epoch.eq(self.epoch))
     }
+}
 
-    /// Gives the session up: whoever looks next may claim it.
-    pub async fn release(self, conn: &mut AsyncPgConnection) -> QueryResult<usize> {
-        diesel::update(self.row())
-            .set((
-                connections::owner.eq(None::<Uuid>),
-                connections::owner_since.eq(diesel::dsl::now),
-            ))
-            .execute(conn)
-            .await
-    }
+/// Gives sessions up: whoever looks next may claim them. Those that are another's by now stay so.
+pub async fn release(conn: &mut AsyncPgConnection, leases: &[Lease]) -> QueryResult<usize> {
+    let ids: Vec<Uuid> = leases.iter().map(|lease| lease.connection_id).collect();
+    let epochs: Vec<i64> = leases.iter().map(|lease| lease.epoch).collect();
+    Statement::new(
+        "UPDATE whatsapp_connections AS c SET owner = NULL, owner_since = now()
+         FROM unnest(?, ?) AS lease (id, epoch) WHERE c.id = lease.id AND c.epoch = lease.epoch",
+    )
+    .bind::<Array<SqlUuid>, _>(&ids)
+    .bind::<Array<BigInt>, _>(&epochs)
+    .execute(conn)
+    .await
 }
 
 impl Connection {
@@ -90,11 +93,11 @@ impl Connection {
                 "SELECT id FROM whatsapp_connections
                  WHERE owner IS NULL
                      AND (desired = 'connected' OR status <> desired OR deleted_at IS NOT NULL)
-                     AND (desired = 'disconnected' AND deleted_at IS NULL) = ?
+                     AND (desired = 'connected' AND deleted_at IS NULL) = ?
                  ORDER BY jid IS NOT NULL, created_at LIMIT ?
                  FOR NO KEY UPDATE SKIP LOCKED",
             )
-            .bind::<Bool, _>(work == Work::Settle)
+            .bind::<Bool, _>(work == Work::Connect)
             .bind::<BigInt, _>(limit)
             .load(conn)
             .await?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use diesel_async::AsyncPgConnection;
 use domain::migration::{self, SchemaError};
 use queue::{ConnectionListener, Doorbell};
 use runtime::Context;
@@ -18,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::bell::Bell;
 use crate::committer::Committer;
 use crate::config::Config;
-use crate::lock::{Lock, Standing};
+use crate::gate::{Confirmed, Turns};
+use crate::pace::Pace;
 use crate::session::Shared;
 use crate::store::inflight::Registry;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Standing, Supervisor};
 use crate::valve::Valve;
 
 const SCHEMA_POLL: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ pub struct Gateway {
     pool: Pool,
     redis: runtime::redis::Pool,
     listener: ConnectionListener,
-    lock: Lock,
+    standing: watch::Sender<Standing>,
 }
 
 impl Gateway {
@@ -57,14 +57,14 @@ impl Gateway {
             pool: postgres::pool(&config.database)?,
             redis: runtime::redis::pool(&config.redis)?,
             listener: ConnectionListener::new(runtime::redis::client(&config.redis)?),
-            lock: Lock::new(config.database.clone()),
+            standing: watch::Sender::new(Standing::CutOff("not asked yet".to_owned())),
             config,
         })
     }
 
     /// What it needs to hold sessions.
     pub fn readiness(&self) -> Readiness {
-        let (pool, standing) = (self.pool.clone(), self.lock.standing());
+        let (pool, standing) = (self.pool.clone(), self.standing.subscribe());
         Readiness::new()
             .postgres(self.pool.clone())
             .redis(self.redis.clone())
@@ -76,43 +76,33 @@ impl Gateway {
                         .map_err(|error| format!("{error:#}"))
                 }
             })
-            .check("lock", move || {
+            .check("lease", move || {
                 let standing = shown(&standing);
                 async move { standing }
             })
     }
 
-    /// Waits for its turn, holds the sessions until the shutdown, and gives them back.
-    pub async fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let turn = async {
-            schema(&self.pool).await;
-            self.lock.acquire().await
-        };
-        let conn = tokio::select! {
-            conn = turn => conn,
-            () = shutdown.soft().cancelled() => return Ok(()),
-        };
-        tracing::info!("this gateway holds the sessions");
-        self.hold(conn, shutdown).await
-    }
-
-    async fn hold(self, conn: AsyncPgConnection, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let (bell, ringing) = Bell::new(Doorbell::new(self.redis));
+    /// Holds sessions until the shutdown, and gives them back.
+    pub async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let doorbell = Doorbell::new(self.redis.clone());
+        let (bell, ringing) = Bell::new(doorbell.clone());
         let ringing = tokio::spawn(ringing);
         let valve = Arc::new(Valve::default());
         let (abandoned, finish) = (CancellationToken::new(), CancellationToken::new());
-        let (inbox, committer) = Committer::new(
-            self.lock,
-            conn,
-            bell.clone(),
-            Arc::clone(&valve),
-            finish.clone(),
-        );
+        let begin = async {
+            schema(&self.pool).await;
+            let database = self.config.database.clone();
+            Committer::start(database, bell.clone(), Arc::clone(&valve), finish.clone()).await
+        };
+        let (inbox, committer) = tokio::select! {
+            begun = begin => begun,
+            () = shutdown.soft().cancelled() => return Ok(()),
+        };
         let abandon = abandoned.clone();
         let mut committing = tokio::spawn(async move {
             // However it ends: nothing can be committed any more.
             let _abandon = abandon.drop_guard();
-            committer.run().await
+            committer.run().await;
         });
         let shared = Shared {
             whatsapp: self.config.whatsapp,
@@ -121,15 +111,19 @@ impl Gateway {
             inflight: Arc::new(Registry::default()),
             inbox,
             bell,
+            doorbell,
             valve,
+            confirmed: Confirmed::default(),
+            turns: Turns::new(Pace::new(self.config.limits.connect_rate)),
             abandoned,
         };
-        Supervisor::new(shared, self.config.limits)
+        let database = self.config.database;
+        Supervisor::new(shared, self.config.limits, database, self.standing)
             .run(self.listener, shutdown)
             .await;
         finish.cancel();
         match timeout(LAST_GROUP, &mut committing).await {
-            Ok(ended) => ended.context("the committer")??,
+            Ok(ended) => ended.context("the committer")?,
             // Nobody waits for what it has left, and none of that is acknowledged.
             Err(_) => {
                 tracing::warn!(
@@ -165,8 +159,7 @@ async fn check_schema(pool: &Pool) -> anyhow::Result<()> {
 
 fn shown(standing: &watch::Receiver<Standing>) -> Result<(), String> {
     match &*standing.borrow() {
-        Standing::Held => Ok(()),
-        Standing::Waiting => Err("another gateway holds the sessions".to_owned()),
-        Standing::Unknown(why) | Standing::Lost(why) => Err(why.clone()),
+        Standing::Holds => Ok(()),
+        Standing::CutOff(why) => Err(why.clone()),
     }
 }

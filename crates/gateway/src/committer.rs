@@ -1,10 +1,12 @@
 //! The group commit: one task commits the messages of all sessions, each time what gathered while the last
 //! transaction ran. No timer: a lone message is committed at once, and under load groups grow by themselves.
 //!
-//! It commits on the connection that holds the gateway's lock ([`crate::lock`]). Nothing it is given is
-//! given up: while PostgreSQL is away it waits, and those who gave it wait with it.
+//! Nothing it is given is given up: while PostgreSQL is away it waits, and those who gave it wait with it.
+//! It need not ask whether a session is still this gateway's: its ids are derived, so that whoever commits a
+//! message, it is the same row; and who lost the session could not store the body before (`store`).
 
 mod group;
+mod line;
 mod stuck;
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use diesel_async::AsyncPgConnection;
 use domain::failure::{Failure, classify};
 use domain::inbox;
 use domain::message::NewMessage;
+use runtime::config::DatabaseConfig;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,8 +25,8 @@ use whatsapp_rust::waproto::whatsapp as wa;
 
 use self::group::{Group, Item};
 use self::stuck::Stuck;
+use crate::backoff::Backoff;
 use crate::bell::Bell;
-use crate::lock::{self, Backoff, Lock, Taken};
 use crate::translate::{self, Owner};
 use crate::valve::Valve;
 
@@ -118,7 +121,7 @@ impl Inbox {
 
 /// See the module.
 pub(crate) struct Committer {
-    lock: Lock,
+    database: DatabaseConfig,
     conn: AsyncPgConnection,
     submissions: mpsc::Receiver<Submission>,
     stuck: Stuck,
@@ -127,12 +130,8 @@ pub(crate) struct Committer {
     finish: CancellationToken,
 }
 
-/// Why the committer ends.
-enum Halt {
-    Taken(Taken),
-    /// It was told to end while PostgreSQL is away.
-    Finished,
-}
+/// It was told to end while PostgreSQL is away.
+struct Finished;
 
 /// How a lone row fared.
 enum Verdict {
@@ -144,19 +143,18 @@ enum Verdict {
 }
 
 impl Committer {
-    /// A committer on the connection that holds the lock. Once `finish` is cancelled it takes nothing more,
-    /// and ends when it has committed what it took.
-    pub(crate) fn new(
-        lock: Lock,
-        conn: AsyncPgConnection,
+    /// A committer, once PostgreSQL is there. When `finish` is cancelled it takes nothing more, and ends when
+    /// it has committed what it took.
+    pub(crate) async fn start(
+        database: DatabaseConfig,
         bell: Bell,
         valve: Arc<Valve>,
         finish: CancellationToken,
     ) -> (Inbox, Self) {
         let (sender, submissions) = mpsc::channel(WAITING);
         let committer = Self {
-            lock,
-            conn,
+            conn: line::connect(&database).await,
+            database,
             submissions,
             stuck: Stuck::default(),
             bell,
@@ -166,15 +164,12 @@ impl Committer {
         (Inbox(sender), committer)
     }
 
-    /// Commits until it is told to end. The lock is released when this returns.
-    pub(crate) async fn run(mut self) -> Result<(), Taken> {
-        match self.commit_all().await {
-            Ok(()) | Err(Halt::Finished) => Ok(()),
-            Err(Halt::Taken(taken)) => Err(taken),
-        }
+    /// Commits until it is told to end.
+    pub(crate) async fn run(mut self) {
+        let (Ok(()) | Err(Finished)) = self.commit_all().await;
     }
 
-    async fn commit_all(&mut self) -> Result<(), Halt> {
+    async fn commit_all(&mut self) -> Result<(), Finished> {
         let finish = self.finish.clone();
         loop {
             let mut group = Group::default();
@@ -213,7 +208,7 @@ impl Committer {
         }
     }
 
-    async fn turn(&mut self, group: Group) -> Result<(), Halt> {
+    async fn turn(&mut self, group: Group) -> Result<(), Finished> {
         if group.is_empty() && !self.stuck.is_due() {
             return self.check().await;
         }
@@ -226,15 +221,15 @@ impl Committer {
         }
     }
 
-    async fn check(&mut self) -> Result<(), Halt> {
-        match lock::is_alive(&mut self.conn).await {
+    async fn check(&mut self) -> Result<(), Finished> {
+        match line::check(&mut self.conn).await {
             Ok(()) => Ok(()),
             Err(problem) => self.reconnect(&problem).await,
         }
     }
 
     /// Halves a group that PostgreSQL refuses until the rows at fault are alone. Order is kept.
-    async fn commit(&mut self, group: Group) -> Result<(), Halt> {
+    async fn commit(&mut self, group: Group) -> Result<(), Finished> {
         metrics::histogram!("recado_gateway_commit_rows").record(group.len() as f64);
         let mut parts = vec![group.into_items()];
         while let Some(mut part) = parts.pop() {
@@ -255,7 +250,7 @@ impl Committer {
 
     /// Commits a row, or what can be kept of it. What cannot be committed at all is put by and tried
     /// again: never acknowledged, never in the way of others.
-    async fn commit_alone(&mut self, item: Item) -> Result<(), Halt> {
+    async fn commit_alone(&mut self, item: Item) -> Result<(), Finished> {
         let reason = match self.commit_row(&item.entry.row).await? {
             Verdict::Committed => {
                 item.committed();
@@ -276,7 +271,7 @@ impl Committer {
         Ok(())
     }
 
-    async fn commit_row(&mut self, row: &NewMessage) -> Result<Verdict, Halt> {
+    async fn commit_row(&mut self, row: &NewMessage) -> Result<Verdict, Finished> {
         let mut tries = 1;
         loop {
             let verdict = self.commit_rows(&[row]).await?;
@@ -288,13 +283,13 @@ impl Committer {
         }
     }
 
-    async fn commit_part(&mut self, part: &[Item]) -> Result<Verdict, Halt> {
+    async fn commit_part(&mut self, part: &[Item]) -> Result<Verdict, Finished> {
         let rows: Vec<&NewMessage> = part.iter().map(|item| &item.entry.row).collect();
         self.commit_rows(&rows).await
     }
 
     /// One transaction, again and again while it is not the rows that fail it.
-    async fn commit_rows(&mut self, rows: &[&NewMessage]) -> Result<Verdict, Halt> {
+    async fn commit_rows(&mut self, rows: &[&NewMessage]) -> Result<Verdict, Finished> {
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
@@ -317,7 +312,7 @@ impl Committer {
             if failure == Failure::Permanent {
                 return Ok(Verdict::Refused(error.to_string()));
             }
-            if lock::is_alive(&mut self.conn).await.is_err() {
+            if line::check(&mut self.conn).await.is_err() {
                 self.reconnect(&error.to_string()).await?;
             } else if failure == Failure::Unclear {
                 return Ok(Verdict::Unclear(error.to_string()));
@@ -328,12 +323,17 @@ impl Committer {
         }
     }
 
-    async fn reconnect(&mut self, why: &str) -> Result<(), Halt> {
+    async fn reconnect(&mut self, why: &str) -> Result<(), Finished> {
         metrics::counter!("recado_gateway_reconnects_total").increment(1);
+        tracing::warn!(
+            error = why,
+            "the connection to PostgreSQL is lost: nothing is acknowledged"
+        );
         self.conn = tokio::select! {
-            conn = self.lock.reacquire(why) => conn.map_err(Halt::Taken)?,
-            () = self.finish.cancelled() => return Err(Halt::Finished),
+            conn = line::connect(&self.database) => conn,
+            () = self.finish.cancelled() => return Err(Finished),
         };
+        tracing::info!("PostgreSQL is back");
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::keyring::Keyring;
 use runtime::config::{ConfigError, DatabaseConfig, Env, Mode, OpsConfig, RedisConfig};
@@ -39,6 +40,8 @@ pub struct Limits {
     pub capacity: NonZeroUsize,
     /// Sessions started per second.
     pub connect_rate: NonZeroU32,
+    /// How long its sessions stay its own when it does not renew.
+    pub lease: Duration,
 }
 
 /// The version of WhatsApp Web that the client says it is: `2.3000.N`.
@@ -83,8 +86,20 @@ impl Config {
             limits: Limits {
                 capacity: env.required("GATEWAY_CAPACITY")?,
                 connect_rate: env.required("GATEWAY_CONNECT_RATE")?,
+                lease: lease(env)?,
             },
         })
+    }
+}
+
+/// It is renewed every second, and a renewal may take some.
+fn lease(env: &Env) -> Result<Duration, ConfigError> {
+    match env.required("GATEWAY_LEASE_SECONDS")? {
+        seconds @ 5..=3600 => Ok(Duration::from_secs(seconds)),
+        _ => Err(ConfigError::new(
+            "GATEWAY_LEASE_SECONDS",
+            "must be between 5 and 3600",
+        )),
     }
 }
 
@@ -124,6 +139,7 @@ mod tests {
             ("WHATSAPP_VERSION", "2.3000.1"),
             ("GATEWAY_CAPACITY", "10"),
             ("GATEWAY_CONNECT_RATE", "5"),
+            ("GATEWAY_LEASE_SECONDS", "15"),
         ];
         let env = Env::from_pairs(base.into_iter().chain(pairs.iter().copied()))?;
         Config::load(&env)
@@ -156,6 +172,7 @@ mod tests {
             ("WHATSAPP_VERSION", "latest"),
             ("GATEWAY_CAPACITY", "0"),
             ("GATEWAY_CONNECT_RATE", "-1"),
+            ("GATEWAY_LEASE_SECONDS", "1"),
             ("ENCRYPTION_KEYS", "a:short"),
         ] {
             assert_eq!(variable(&[(name, value)]), name, "{name}={value}");

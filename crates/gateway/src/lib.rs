@@ -2,11 +2,14 @@
 //! is committed.
 
 pub mod app;
+mod backoff;
 mod bell;
 mod committer;
 pub mod config;
+mod gate;
+pub mod hold;
 mod hook;
-mod lock;
+mod pace;
 mod session;
 pub mod store;
 mod supervisor;

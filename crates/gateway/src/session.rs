@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use domain::connection::{Connection, Status};
 use domain::keyring::Keyring;
+use queue::Doorbell;
 use runtime::postgres::Pool;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -26,6 +27,8 @@ use self::signals::Signal;
 use crate::bell::Bell;
 use crate::committer::Inbox;
 use crate::config::WhatsApp;
+use crate::gate::{Confirmed, Turns};
+use crate::hold::Hold;
 use crate::store::inflight::Registry;
 use crate::translate::Owner;
 use crate::valve::Valve;
@@ -45,8 +48,11 @@ pub(crate) struct Shared {
     pub(crate) inflight: Arc<Registry>,
     pub(crate) inbox: Inbox,
     pub(crate) bell: Bell,
+    pub(crate) doorbell: Doorbell,
     pub(crate) valve: Arc<Valve>,
-    /// Another gateway holds the sessions: they end where they are.
+    pub(crate) confirmed: Confirmed,
+    pub(crate) turns: Turns,
+    /// Nothing can be committed any more: the sessions end where they are.
     pub(crate) abandoned: CancellationToken,
 }
 
@@ -63,6 +69,7 @@ pub(crate) enum Goal {
 
 pub(crate) struct Session {
     connection: Connection,
+    hold: Hold,
     owner: Arc<Owner>,
     shared: Shared,
     goal: watch::Receiver<Goal>,
@@ -72,6 +79,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         connection: Connection,
+        hold: Hold,
         shared: Shared,
         goal: watch::Receiver<Goal>,
         status: watch::Sender<Status>,
@@ -81,9 +89,10 @@ impl Session {
             client_id: connection.client_id,
             phone_number: connection.phone_number.clone(),
         };
-        let row = Row::new(&connection, &shared, goal.clone(), status);
+        let row = Row::new(&connection, &hold, &shared, goal.clone(), status);
         Self {
             connection,
+            hold,
             owner: Arc::new(owner),
             shared,
             goal,
@@ -100,7 +109,8 @@ impl Session {
             () = abandoned.cancelled() => return Ok(()),
             result = self.live(&mut handed_over) => result,
         };
-        if result.is_err() && *self.goal.borrow() != Goal::HandedOver {
+        let leaves = *self.goal.borrow() == Goal::HandedOver || self.hold.is_lost();
+        if result.is_err() && !leaves {
             let told = self
                 .row
                 .change(Status::Reconnecting, Some("session_failed"));
@@ -116,7 +126,8 @@ impl Session {
             return ending.settle(&self.row, true).await;
         }
         let opened = tokio::select! {
-            opened = Link::open(&self.shared, &self.connection, &self.owner) => opened,
+            opened = Link::open(&self.shared, &self.connection, &self.hold, &self.owner) => opened,
+            () = self.hold.lost() => return Ok(()),
             _ = handed_over.wait_for(|goal| *goal == Goal::HandedOver) => return Ok(()),
         };
         let mut link = match (opened, wanted) {
@@ -141,13 +152,17 @@ impl Session {
         if ending.unlinks() {
             tokio::select! {
                 asked = link.unlink() => unlinked = asked,
+                () = self.hold.lost() => ending = Ending::Lost,
                 // The next gateway finds the same row, or the same device, and goes on.
                 _ = handed_over.wait_for(|goal| *goal == Goal::HandedOver) => {
                     ending = Ending::HandedOver;
                 }
             }
         }
-        link.close().await;
+        match ending {
+            Ending::Lost => link.cut().await,
+            _ => link.close().await,
+        }
         ending.settle(&self.row, unlinked).await
     }
 
@@ -163,6 +178,7 @@ impl Session {
         loop {
             tokio::select! {
                 biased;
+                () = self.hold.lost() => return Ok(Ending::Lost),
                 changed = self.goal.changed() => {
                     changed?;
                     if let Some(ending) = Ending::wanted(*self.goal.borrow_and_update()) {

@@ -1,13 +1,15 @@
 //! The protocol store: what the client library must remember of one linked device, in PostgreSQL.
 //!
 //! One [`Store`] serves one session, scoped by its device row; nothing is cached in the process, so a
-//! session can be taken over by whoever opens the same row. What an error means to the library decides
+//! session can be taken over by whoever opens the same row. Every change is fenced: it fails once another
+//! gateway has claimed the connection. What an error means to the library decides
 //! how long each operation waits while PostgreSQL is away (`patience`); how a message whose ratchet
 //! moved on is never acknowledged unheard is told in [`pending_inbound`].
 
 mod app_sync;
 mod columns;
 mod device;
+mod fence;
 pub mod inflight;
 mod lid_mapping;
 mod msg_secret;
@@ -23,19 +25,24 @@ mod tc_token;
 use std::sync::Arc;
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Uuid as SqlUuid};
 use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::keyring::Keyring;
+use domain::lease::Lease;
 use domain::sealed::Place;
+use domain::statement::Statement;
 use runtime::postgres::Pool;
 use tokio::time::Instant;
 use uuid::Uuid;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
+use self::fence::Fenced;
 use self::inflight::Registry;
 use self::patience::{Failed, Limit, Patience, Query};
 use self::pending_inbound::LostBodies;
 use self::schema::protocol_devices;
+use crate::hold::Hold;
 
 /// What a store stands on. The registry is one for the process.
 #[derive(Clone)]
@@ -49,26 +56,34 @@ pub struct Shelf {
 /// The library's `Backend` for one connection's device.
 pub struct Store {
     shelf: Shelf,
+    hold: Hold,
     connection_id: Uuid,
     device_id: i32,
 }
 
 /// Finds the connection's device row, or makes one that has no keys yet. Returns the device's id.
-pub async fn find_or_create_device(
-    conn: &mut AsyncPgConnection,
-    connection_id: Uuid,
-) -> QueryResult<i32> {
+pub async fn find_or_create_device(conn: &mut AsyncPgConnection, lease: Lease) -> QueryResult<i32> {
+    let connection_id = lease.connection_id;
     if let Some(device_id) = find_device(conn, connection_id).await? {
         return Ok(device_id);
     }
-    diesel::insert_into(protocol_devices::table)
-        .values(protocol_devices::connection_id.eq(connection_id))
-        .on_conflict(protocol_devices::connection_id)
-        .do_update()
-        .set(protocol_devices::connection_id.eq(connection_id))
-        .returning(protocol_devices::device_id)
-        .get_result(conn)
-        .await
+    Statement::new(
+        "INSERT INTO protocol_devices (connection_id) SELECT ? WHERE (SELECT lease_stands(?, ?))
+         ON CONFLICT (connection_id) DO UPDATE SET connection_id = EXCLUDED.connection_id
+         RETURNING device_id",
+    )
+    .bind::<SqlUuid, _>(connection_id)
+    .bind::<SqlUuid, _>(connection_id)
+    .bind::<BigInt, _>(lease.epoch)
+    .get_result(conn)
+    .await
+    .map(|Made { device_id }| device_id)
+}
+
+#[derive(QueryableByName)]
+struct Made {
+    #[diesel(sql_type = Integer)]
+    device_id: i32,
 }
 
 /// The connection's device, when it has one.
@@ -84,22 +99,27 @@ pub async fn find_device(
         .optional()
 }
 
-/// Deletes the connection's device and with it every key; returns whether there was one. A store that is
+/// Deletes the connection's device and with it every key, while the lease stands. A store that is
 /// still open over it fails from then on with `DeviceNotFound`.
-pub async fn delete_device(conn: &mut AsyncPgConnection, connection_id: Uuid) -> QueryResult<bool> {
-    diesel::delete(protocol_devices::table)
-        .filter(protocol_devices::connection_id.eq(connection_id))
-        .execute(conn)
-        .await
-        .map(|rows| rows > 0)
+pub async fn delete_device(conn: &mut AsyncPgConnection, lease: Lease) -> QueryResult<()> {
+    Statement::new(
+        "DELETE FROM protocol_devices WHERE connection_id = ? AND (SELECT lease_stands(?, ?))",
+    )
+    .bind::<SqlUuid, _>(lease.connection_id)
+    .bind::<SqlUuid, _>(lease.connection_id)
+    .bind::<BigInt, _>(lease.epoch)
+    .execute(conn)
+    .await
+    .map(drop)
 }
 
 impl Store {
     /// A store over an existing device row (see [`find_or_create_device`]).
-    pub fn new(shelf: Shelf, connection_id: Uuid, device_id: i32) -> Self {
+    pub fn new(shelf: Shelf, hold: Hold, device_id: i32) -> Self {
         Self {
             shelf,
-            connection_id,
+            connection_id: hold.connection_id(),
+            hold,
             device_id,
         }
     }
@@ -124,6 +144,7 @@ impl Store {
 
     /// Runs a change. Every write of a store goes through here or through [`Store::write_ratchet`].
     ///
+    /// It names its device by [`Store::fenced`], so that nothing is changed by whoever has lost the session.
     /// A change may have taken effect though its attempt failed, so each must be one that can be repeated.
     fn write<'a, T, F>(
         &'a self,
@@ -167,6 +188,10 @@ impl Store {
             };
             match outcome {
                 Ok(value) => return Ok(value),
+                Err(Failed::Query(error)) if fence::is_refusal(&error) => {
+                    self.hold.lose();
+                    return Err(StoreError::Validation("the lease is lost".to_owned()));
+                }
                 Err(failed) => limit.wait_after(failed, self.device_id).await?,
             }
         }
@@ -191,6 +216,14 @@ impl Store {
             inflight.settled(self.connection_id, deadline).await?;
         }
         Ok(pool.get().await?)
+    }
+
+    /// The device's id for statements that change something.
+    fn fenced(&self) -> Fenced {
+        Fenced {
+            lease: self.hold.lease(),
+            device_id: self.device_id,
+        }
     }
 
     fn seal(&self, place: Place, row: &str, plaintext: &[u8]) -> Vec<u8> {

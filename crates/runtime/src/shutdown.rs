@@ -42,6 +42,11 @@ impl Shutdown {
         &self.hard
     }
 
+    /// The time from soft to hard.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
     /// The tasks that the process waits for before it ends.
     pub fn tracker(&self) -> &TaskTracker {
         &self.tracker

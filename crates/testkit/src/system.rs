@@ -121,13 +121,10 @@ impl Ground {
                 format!("ws://127.0.0.1:{simulator_port}/ws/chat"),
             )
             .env("GATEWAY_CONNECT_RATE", 1_000);
-        // Of several gateways one holds the sessions, and only that one is ready.
-        let first = gateway.clone().start();
+        let gateways = (0..settings.gateways).map(|_| gateway.clone().port("OPS_PORT").start());
         let dispatchers = (0..settings.dispatchers).map(|_| service("recado-dispatcher").start());
-        let (api, first, dispatchers) = tokio::join!(api.start(), first, join_all(dispatchers));
-        let spare = (1..settings.gateways).map(|_| gateway.clone().without_readiness().start());
-        let mut gateways = vec![first];
-        gateways.extend(join_all(spare).await);
+        let (api, gateways, dispatchers) =
+            tokio::join!(api.start(), join_all(gateways), join_all(dispatchers));
         let http = http::client()?;
         Ok(System {
             phones: Phones::new(&http, simulator_port),

@@ -45,7 +45,7 @@ async fn reconcile_for_ever(pool: Pool) {
         tick.tick().await;
         let mut conn = pool.get().await.unwrap();
         gateway.renew(&mut conn).await.unwrap();
-        for work in [Work::Connect, Work::Settle] {
+        for work in [Work::Connect, Work::End] {
             Connection::claim(&mut conn, gateway.id, work, 100)
                 .await
                 .unwrap();

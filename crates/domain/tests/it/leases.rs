@@ -5,7 +5,7 @@ use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use domain::connection::{Connection, Desired, Pairing, Status};
 use domain::gateway::Gateway;
-use domain::lease::{CONSTRAINT, Lease, Work};
+use domain::lease::{CONSTRAINT, Lease, Work, release};
 use domain::statement::Statement;
 use testkit::eventually;
 use uuid::Uuid;
@@ -62,12 +62,12 @@ async fn a_connection_has_one_owner_and_a_new_epoch_with_each() {
     let held = Connection::held(&mut conn, one.id).await.unwrap();
     assert_eq!(held, claimed);
 
-    assert_eq!(first.lease().release(&mut conn).await.unwrap(), 1);
+    assert_eq!(release(&mut conn, &[first.lease()]).await.unwrap(), 1);
     assert_eq!(Connection::free(&mut conn).await.unwrap(), 1);
     let second = &claim(&mut conn, &two).await[0];
     assert_eq!((second.owner, second.epoch), (Some(two.id), 2));
     assert_eq!(
-        first.lease().release(&mut conn).await.unwrap(),
+        release(&mut conn, &[first.lease()]).await.unwrap(),
         0,
         "what one has no longer, one can't give up"
     );
@@ -83,7 +83,7 @@ async fn only_what_wants_an_owner_is_free() {
     Connection::transition(&mut conn, lease, Status::LoggedOut, None)
         .await
         .unwrap();
-    lease.release(&mut conn).await.unwrap();
+    release(&mut conn, &[lease]).await.unwrap();
     assert_eq!(Connection::free(&mut conn).await.unwrap(), 0);
 
     Connection::connect(
@@ -99,18 +99,19 @@ async fn only_what_wants_an_owner_is_free() {
         .await
         .unwrap();
     assert!(claim(&mut conn, &gateway).await.is_empty());
-    let settled = Connection::claim(&mut conn, gateway.id, Work::Settle, 10).await;
+    let settled = Connection::claim(&mut conn, gateway.id, Work::End, 10).await;
     let lease = settled.unwrap()[0].lease();
     Connection::fulfil(&mut conn, lease, Desired::Disconnected, None)
         .await
         .unwrap();
-    lease.release(&mut conn).await.unwrap();
+    release(&mut conn, &[lease]).await.unwrap();
     assert_eq!(Connection::free(&mut conn).await.unwrap(), 0);
 
     Connection::delete(&mut conn, client, lease.connection_id)
         .await
         .unwrap();
-    let lease = claim(&mut conn, &gateway).await[0].lease();
+    let deleted = Connection::claim(&mut conn, gateway.id, Work::End, 10).await;
+    let lease = deleted.unwrap()[0].lease();
     assert_eq!(Connection::remove(&mut conn, lease).await.unwrap(), 1);
 }
 
@@ -120,7 +121,7 @@ async fn who_lost_a_connection_writes_nothing_into_its_row() {
     let mut conn = world.conn().await;
     let (one, two) = (gateway(&mut conn).await, gateway(&mut conn).await);
     let stale = claim(&mut conn, &one).await[0].lease();
-    stale.release(&mut conn).await.unwrap();
+    release(&mut conn, &[stale]).await.unwrap();
     let before = claim(&mut conn, &two).await.remove(0);
 
     let told = Connection::transition(&mut conn, stale, Status::Disconnected, Some("replaced"));
@@ -147,7 +148,7 @@ async fn a_write_under_a_lost_lease_is_refused_by_name() {
     let (one, two) = (gateway(&mut conn).await, gateway(&mut conn).await);
     let stale = claim(&mut conn, &one).await[0].lease();
     stands(&mut conn, stale).await.unwrap();
-    stale.release(&mut conn).await.unwrap();
+    release(&mut conn, &[stale]).await.unwrap();
     stands(&mut conn, stale).await.unwrap();
     let lease = claim(&mut conn, &two).await[0].lease();
     stands(&mut conn, lease).await.unwrap();
@@ -172,7 +173,7 @@ async fn a_claim_waits_for_what_its_last_owner_is_writing_and_what_comes_later_f
     let mut writer = world.conn().await;
     execute(&mut writer, "BEGIN").await;
     stands(&mut writer, stale).await.unwrap();
-    stale.release(&mut conn).await.unwrap();
+    release(&mut conn, &[stale]).await.unwrap();
     let mut claimer = world.conn().await;
     let claiming = tokio::spawn(async move { claim(&mut claimer, &two).await.len() });
     #[derive(QueryableByName)]

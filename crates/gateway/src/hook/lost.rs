@@ -21,8 +21,8 @@ use tokio::time::sleep;
 use whatsapp_rust::{anyhow, async_trait};
 
 use super::Hook;
+use crate::backoff::Backoff;
 use crate::committer::Entry;
-use crate::lock::Backoff;
 use crate::store::pending_inbound::{LostBodies, LostBody};
 use crate::translate;
 

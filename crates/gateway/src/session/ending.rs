@@ -11,6 +11,8 @@ pub(super) enum Ending {
     Wanted(Desired),
     /// The next gateway goes on with it.
     HandedOver,
+    /// Another gateway goes on with it already.
+    Lost,
     /// WhatsApp, the account's phone or the clock ended it.
     Outside {
         status: Status,
@@ -41,7 +43,7 @@ impl Ending {
     /// Leaves the row, and the keys, as the ending asks. `unlinked`: WhatsApp knows of it, where it should.
     pub(super) async fn settle(self, row: &Row, unlinked: bool) -> anyhow::Result<()> {
         match self {
-            Self::HandedOver => Ok(()),
+            Self::HandedOver | Self::Lost => Ok(()),
             Self::Wanted(Desired::LoggedOut) => {
                 let unconfirmed = (!unlinked).then_some("unlink_unconfirmed");
                 row.delete_keys().await?;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Context;
 use domain::connection::{Connection, Status};
 use domain::failure::{Failure, classify};
+use domain::lease::Lease;
 use runtime::postgres::Pool;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 use whatsapp_rust::Client;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
@@ -24,9 +24,11 @@ use super::Shared;
 use super::ending::Ending;
 use super::signals::{Signal, Signals};
 use super::unreadable::Unreadable;
+use crate::backoff::Backoff;
+use crate::gate::Gated;
+use crate::hold::Hold;
 use crate::hook::lost::LostMessages;
 use crate::hook::{Hook, is_owners};
-use crate::lock::Backoff;
 use crate::store::{self, Shelf, Store};
 use crate::translate::Owner;
 use crate::valve::Valved;
@@ -53,6 +55,7 @@ impl Link {
     pub(super) async fn open(
         shared: &Shared,
         connection: &Connection,
+        hold: &Hold,
         owner: &Arc<Owner>,
     ) -> anyhow::Result<Self> {
         let ended = CancellationToken::new();
@@ -67,7 +70,7 @@ impl Link {
             ended: ended.clone(),
             calls: calls.clone(),
         };
-        let device_id = device(&shared.pool, connection.id).await?;
+        let device_id = device(&shared.pool, hold.lease()).await?;
         let shelf = Shelf {
             pool: shared.pool.clone(),
             keyring: Arc::clone(&shared.keyring),
@@ -77,12 +80,18 @@ impl Link {
         let unreadable = Unreadable {
             owner: Arc::clone(owner),
             inbox: shared.inbox.clone(),
-            store: Arc::new(Store::new(shelf.clone(), connection.id, device_id)),
+            store: Arc::new(Store::new(shelf.clone(), hold.clone(), device_id)),
         };
         let sockets = TokioWebSocketTransportFactory::new().with_url(shared.whatsapp.url.as_str());
+        let sockets = Gated::new(
+            sockets,
+            hold.clone(),
+            shared.confirmed.clone(),
+            shared.turns.clone(),
+        );
         let version = shared.whatsapp.version;
         let mut builder = Bot::builder()
-            .with_backend(Store::new(shelf, connection.id, device_id))
+            .with_backend(Store::new(shelf, hold.clone(), device_id))
             .with_transport_factory(Valved::new(sockets, Arc::clone(&shared.valve)))
             .with_version((version.0, version.1, version.2))
             .with_device_props(appearance())
@@ -172,6 +181,12 @@ impl Link {
         self.calls.close();
         // Late ones are cut off: nothing was promised about them.
         let _ = timeout(LAST_COMMITS, self.calls.wait()).await;
+        self.cut().await;
+    }
+
+    /// Ends the client where it is. Nothing more is acknowledged.
+    pub(super) async fn cut(self) {
+        drop(self._ended);
         if timeout(CLOSE, self.handle.shutdown()).await.is_err() {
             tracing::warn!("a client did not end in good order within {CLOSE:?}");
         }
@@ -179,11 +194,11 @@ impl Link {
 }
 
 /// The connection's device, once PostgreSQL is there.
-async fn device(pool: &Pool, connection_id: Uuid) -> anyhow::Result<i32> {
+async fn device(pool: &Pool, lease: Lease) -> anyhow::Result<i32> {
     let mut backoff = Backoff::default();
     loop {
         if let Ok(mut conn) = pool.get().await {
-            match store::find_or_create_device(&mut conn, connection_id).await {
+            match store::find_or_create_device(&mut conn, lease).await {
                 Err(error) if classify(&error) == Failure::Transient => {}
                 found => return Ok(found?),
             }

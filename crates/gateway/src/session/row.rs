@@ -8,6 +8,7 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::PoolError;
 use domain::connection::{Connection, Desired, Status};
 use domain::failure::{Failure, classify};
+use domain::lease::Lease;
 use runtime::postgres::Pool;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -15,8 +16,9 @@ use uuid::Uuid;
 use whatsapp_rust::Client;
 
 use super::{Goal, Shared};
+use crate::backoff::Backoff;
 use crate::bell::Bell;
-use crate::lock::Backoff;
+use crate::hold::Hold;
 use crate::store;
 
 /// Attempts at a write whose error is neither the connection's nor surely the row's.
@@ -26,6 +28,7 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 
 pub(super) struct Row {
     id: Uuid,
+    hold: Hold,
     pool: Pool,
     bell: Bell,
     goal: watch::Receiver<Goal>,
@@ -37,12 +40,14 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(
         connection: &Connection,
+        hold: &Hold,
         shared: &Shared,
         goal: watch::Receiver<Goal>,
         status: watch::Sender<Status>,
     ) -> Self {
         Self {
             id: connection.id,
+            hold: hold.clone(),
             pool: shared.pool.clone(),
             bell: shared.bell.clone(),
             goal,
@@ -112,7 +117,7 @@ impl Row {
     async fn attempt(&self, change: &Change<'_>) -> Result<Vec<Uuid>, Problem> {
         let mut conn = self.pool.get().await.map_err(Problem::Pool)?;
         change
-            .apply(&mut conn, self.id)
+            .apply(&mut conn, self.hold.lease())
             .await
             .map_err(Problem::Query)
     }
@@ -139,7 +144,8 @@ impl Row {
                 Ok(Err(Problem::Pool(error))) => error.into(),
                 Err(_) => anyhow::anyhow!("no answer within {ATTEMPT:?}"),
             };
-            if *self.goal.borrow() == Goal::HandedOver || unclear >= UNCLEAR_TRIES {
+            let leaves = *self.goal.borrow() == Goal::HandedOver || self.hold.is_lost();
+            if leaves || unclear >= UNCLEAR_TRIES {
                 return Err(problem);
             }
             backoff.pause().await;
@@ -163,25 +169,25 @@ enum Change<'a> {
 
 impl Change<'_> {
     /// Returns the new events.
-    async fn apply(&self, conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Vec<Uuid>> {
+    async fn apply(&self, conn: &mut AsyncPgConnection, lease: Lease) -> QueryResult<Vec<Uuid>> {
         match *self {
             Self::Transition(status, reason) => {
-                return Connection::transition(conn, id, status, reason).await;
+                return Connection::transition(conn, lease, status, reason).await;
             }
             Self::Fulfil(desired, reason) => {
-                return Connection::fulfil(conn, id, desired, reason).await;
+                return Connection::fulfil(conn, lease, desired, reason).await;
             }
             Self::ShowQr(code, until) => {
                 let left = until.saturating_duration_since(Instant::now());
-                return Connection::show_qr(conn, id, code, left.as_secs_f64()).await;
+                return Connection::show_qr(conn, lease, code, left.as_secs_f64()).await;
             }
-            Self::Identify(jid, lid) => drop(Connection::identify(conn, id, jid, lid).await?),
+            Self::Identify(jid, lid) => drop(Connection::identify(conn, lease, jid, lid).await?),
             Self::DeleteKeys => {
-                store::delete_device(conn, id).await?;
+                store::delete_device(conn, lease).await?;
                 // Also where the row's state is not to change: a wish to connect may have come meanwhile.
-                Connection::forget_device(conn, id).await?;
+                Connection::forget_device(conn, lease).await?;
             }
-            Self::Remove => drop(Connection::remove(conn, id).await?),
+            Self::Remove => drop(Connection::remove(conn, lease).await?),
         }
         Ok(Vec::new())
     }

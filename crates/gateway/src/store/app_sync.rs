@@ -58,7 +58,7 @@ impl AppSyncStore for Store {
                        fingerprint = EXCLUDED.fingerprint, "timestamp" = EXCLUDED."timestamp",
                        sequence = EXCLUDED.sequence"#,
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Binary, _>(key_id)
             .bind::<Binary, _>(&sealed)
             .bind::<Binary, _>(&key.fingerprint)
@@ -95,7 +95,7 @@ impl AppSyncStore for Store {
                  VALUES (?, ?, ?)
                  ON CONFLICT (device_id, collection) DO UPDATE SET state = EXCLUDED.state",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(name)
             .bind::<Binary, _>(&state)
             .execute(conn)
@@ -123,7 +123,7 @@ impl AppSyncStore for Store {
                  ON CONFLICT (device_id, collection, index_mac)
                  DO UPDATE SET value_mac = EXCLUDED.value_mac",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(name)
             .bind::<Array<Binary>, _>(&index_macs)
             .bind::<Array<Binary>, _>(&value_macs)
@@ -172,7 +172,7 @@ impl AppSyncStore for Store {
     async fn delete_mutation_macs(&self, name: &str, index_macs: &[Vec<u8>]) -> Result<()> {
         self.write("delete_mutation_macs", Patience::Brief, async |conn| {
             diesel::delete(macs::table)
-                .filter(macs::device_id.eq(self.device_id))
+                .filter(macs::device_id.eq(self.fenced()))
                 .filter(macs::collection.eq(name))
                 .filter(macs::index_mac.eq_any(index_macs))
                 .execute(conn)
@@ -185,7 +185,7 @@ impl AppSyncStore for Store {
     async fn clear_mutation_macs(&self, name: &str) -> Result<()> {
         self.write("clear_mutation_macs", Patience::Brief, async |conn| {
             diesel::delete(macs::table)
-                .filter(macs::device_id.eq(self.device_id))
+                .filter(macs::device_id.eq(self.fenced()))
                 .filter(macs::collection.eq(name))
                 .execute(conn)
                 .await

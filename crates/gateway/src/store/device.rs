@@ -55,7 +55,7 @@ impl DeviceStore for Store {
                     "UPDATE protocol_devices SET data = ?, updated_at = now() WHERE device_id = ?",
                 )
                 .bind::<Binary, _>(&sealed)
-                .bind::<Integer, _>(self.device_id)
+                .bind::<Integer, _>(self.fenced())
                 .execute(conn)
                 .await
             })
@@ -89,7 +89,7 @@ impl DeviceStore for Store {
                  WHERE device_id = ? AND data IS NULL",
             )
             .bind::<Binary, _>(&sealed)
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .execute(conn)
             .await
         })

@@ -64,7 +64,7 @@ impl Store {
                      created_at = EXCLUDED.created_at, updated_at = EXCLUDED.updated_at,
                      learning_source = EXCLUDED.learning_source, sequence = EXCLUDED.sequence",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Array<Text>, _>(&lids)
             .bind::<Array<Text>, _>(&phones)
             .bind::<Array<BigInt>, _>(&created)

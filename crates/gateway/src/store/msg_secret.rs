@@ -51,7 +51,7 @@ impl MsgSecretStore for Store {
                      message_timestamp
                          = greatest(kept.message_timestamp, EXCLUDED.message_timestamp)",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Array<Text>, _>(&chats)
             .bind::<Array<Text>, _>(&senders)
             .bind::<Array<Text>, _>(&ids)
@@ -107,7 +107,7 @@ impl MsgSecretStore for Store {
                 Patience::Brief,
                 async |conn| {
                     diesel::delete(secrets::table)
-                        .filter(secrets::device_id.eq(self.device_id))
+                        .filter(secrets::device_id.eq(self.fenced()))
                         .filter(secrets::expires_at.ne(0))
                         .filter(secrets::expires_at.le(cutoff_timestamp))
                         .execute(conn)

@@ -256,7 +256,7 @@ impl Store {
         let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
         self.write(operation, Patience::Brief, async |conn| {
             Statement::new(statement)
-                .bind::<Integer, _>(self.device_id)
+                .bind::<Integer, _>(self.fenced())
                 .bind::<Array<Binary>, _>(&keys)
                 .execute(conn)
                 .await
@@ -282,7 +282,7 @@ impl Store {
                                  AND message.chat = old.chat
                                  AND message.event_type <> 'message.undecryptable'))",
                     )
-                    .bind::<Integer, _>(self.device_id)
+                    .bind::<Integer, _>(self.fenced())
                     .bind::<BigInt, _>(cutoff_timestamp)
                     .bind::<SqlUuid, _>(self.connection_id)
                     .execute(conn)
@@ -316,7 +316,7 @@ impl Store {
                  ON CONFLICT (device_id, key)
                  DO UPDATE SET body = EXCLUDED.body, stored_at = EXCLUDED.stored_at",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Array<Binary>, _>(&keys)
             .bind::<Array<Text>, _>(&chats)
             .bind::<Array<Text>, _>(&senders)

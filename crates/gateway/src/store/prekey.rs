@@ -31,7 +31,7 @@ impl Store {
                  ON CONFLICT (device_id, prekey_id)
                  DO UPDATE SET record = EXCLUDED.record, uploaded = EXCLUDED.uploaded",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Bool, _>(uploaded)
             .bind::<Array<BigInt>, _>(&ids)
             .bind::<Array<Binary>, _>(&records)
@@ -70,7 +70,7 @@ impl Store {
                 "UPDATE protocol_prekeys SET uploaded = true
                  WHERE device_id = ? AND prekey_id = ANY(?)",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Array<BigInt>, _>(&ids)
             .execute(conn)
             .await
@@ -100,7 +100,7 @@ impl Store {
                  VALUES (?, ?, ?)
                  ON CONFLICT (device_id, prekey_id) DO UPDATE SET record = EXCLUDED.record",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<BigInt, _>(i64::from(id))
             .bind::<Binary, _>(&sealed)
             .execute(conn)
@@ -147,7 +147,7 @@ impl Store {
 
     pub(super) async fn delete_signed_prekey(&self, id: u32) -> Result<()> {
         self.write("remove_signed_prekey", Patience::Brief, async |conn| {
-            diesel::delete(signed_prekeys::table.find((self.device_id, i64::from(id))))
+            diesel::delete(signed_prekeys::table.find((self.fenced(), i64::from(id))))
                 .execute(conn)
                 .await
                 .map(drop)
@@ -157,7 +157,7 @@ impl Store {
 
     pub(super) async fn delete_prekey(&self, id: u32) -> Result<()> {
         self.write("remove_prekey", Patience::Brief, async |conn| {
-            diesel::delete(prekeys::table.find((self.device_id, i64::from(id))))
+            diesel::delete(prekeys::table.find((self.fenced(), i64::from(id))))
                 .execute(conn)
                 .await
                 .map(drop)

@@ -43,7 +43,7 @@ impl ProtocolStore for Store {
                  ON CONFLICT (device_id, group_jid, device_jid)
                  DO UPDATE SET has_key = EXCLUDED.has_key",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(group_jid)
             .bind::<Array<Text>, _>(&devices)
             .bind::<Array<Bool>, _>(&has_key)
@@ -57,7 +57,7 @@ impl ProtocolStore for Store {
     async fn clear_sender_key_devices(&self, group_jid: &str) -> Result<()> {
         self.write("clear_sender_key_devices", Patience::Brief, async |conn| {
             diesel::delete(key_devices::table)
-                .filter(key_devices::device_id.eq(self.device_id))
+                .filter(key_devices::device_id.eq(self.fenced()))
                 .filter(key_devices::group_jid.eq(group_jid))
                 .execute(conn)
                 .await
@@ -69,7 +69,7 @@ impl ProtocolStore for Store {
     async fn delete_sender_key_device_rows(&self, device_jids: &[&str]) -> Result<()> {
         self.write("delete_sender_key_devices", Patience::Brief, async |conn| {
             diesel::delete(key_devices::table)
-                .filter(key_devices::device_id.eq(self.device_id))
+                .filter(key_devices::device_id.eq(self.fenced()))
                 .filter(key_devices::device_jid.eq_any(device_jids))
                 .execute(conn)
                 .await
@@ -84,7 +84,7 @@ impl ProtocolStore for Store {
             Patience::Brief,
             async |conn| {
                 diesel::delete(key_devices::table)
-                    .filter(key_devices::device_id.eq(self.device_id))
+                    .filter(key_devices::device_id.eq(self.fenced()))
                     .execute(conn)
                     .await?;
                 Ok(())
@@ -121,7 +121,7 @@ impl ProtocolStore for Store {
                  ON CONFLICT (device_id, address, message_id)
                  DO UPDATE SET public_key = EXCLUDED.public_key",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(address)
             .bind::<Text, _>(message_id)
             .bind::<Binary, _>(base_key)
@@ -153,7 +153,7 @@ impl ProtocolStore for Store {
 
     async fn delete_base_key(&self, address: &str, message_id: &str) -> Result<()> {
         self.write("delete_base_key", Patience::Brief, async |conn| {
-            diesel::delete(base_keys::table.find((self.device_id, address, message_id)))
+            diesel::delete(base_keys::table.find((self.fenced(), address, message_id)))
                 .execute(conn)
                 .await
                 .map(drop)
@@ -178,7 +178,7 @@ impl ProtocolStore for Store {
                  SELECT ?, * FROM unnest(?, ?)
                  ON CONFLICT (device_id, user_part) DO UPDATE SET record = EXCLUDED.record",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Array<Text>, _>(&users)
             .bind::<Array<Text>, _>(&written)
             .execute(conn)
@@ -206,7 +206,7 @@ impl ProtocolStore for Store {
 
     async fn delete_devices(&self, user: &str) -> Result<()> {
         self.write("delete_devices", Patience::Brief, async |conn| {
-            diesel::delete(device_lists::table.find((self.device_id, user)))
+            diesel::delete(device_lists::table.find((self.fenced(), user)))
                 .execute(conn)
                 .await
                 .map(drop)
@@ -233,7 +233,7 @@ impl ProtocolStore for Store {
                  VALUES (?, ?, ?)
                  ON CONFLICT (device_id, group_jid) DO UPDATE SET metadata = EXCLUDED.metadata",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(group_jid)
             .bind::<Binary, _>(blob)
             .execute(conn)
@@ -245,7 +245,7 @@ impl ProtocolStore for Store {
 
     async fn delete_group_metadata(&self, group_jid: &str) -> Result<()> {
         self.write("delete_group_metadata", Patience::Brief, async |conn| {
-            diesel::delete(groups::table.find((self.device_id, group_jid)))
+            diesel::delete(groups::table.find((self.fenced(), group_jid)))
                 .execute(conn)
                 .await
                 .map(drop)

@@ -27,7 +27,7 @@ impl Store {
                  ON CONFLICT (device_id, chat_jid, message_id)
                  DO UPDATE SET payload = EXCLUDED.payload, stored_at = EXCLUDED.stored_at",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(chat_jid)
             .bind::<Text, _>(message_id)
             .bind::<Binary, _>(&sealed)
@@ -45,7 +45,7 @@ impl Store {
     ) -> Result<Option<Vec<u8>>> {
         let sealed: Option<Vec<u8>> = self
             .write("take_sent_message", Patience::Brief, async |conn| {
-                diesel::delete(sent::table.find((self.device_id, chat_jid, message_id)))
+                diesel::delete(sent::table.find((self.fenced(), chat_jid, message_id)))
                     .returning(sent::payload)
                     .get_result(conn)
                     .await
@@ -64,7 +64,7 @@ impl Store {
                 Patience::Brief,
                 async |conn| {
                     diesel::delete(sent::table)
-                        .filter(sent::device_id.eq(self.device_id))
+                        .filter(sent::device_id.eq(self.fenced()))
                         .filter(sent::stored_at.lt(to_timestamp(cutoff_timestamp as f64)))
                         .execute(conn)
                         .await

@@ -38,7 +38,7 @@ impl SignalStore for Store {
                  SELECT ?, * FROM unnest(?, ?)
                  ON CONFLICT (device_id, address) DO UPDATE SET public_key = EXCLUDED.public_key",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Array<Text>, _>(&addresses)
             .bind::<Array<Binary>, _>(&keys)
             .execute(conn)
@@ -69,7 +69,7 @@ impl SignalStore for Store {
 
     async fn delete_identity(&self, address: &str) -> Result<()> {
         self.write("delete_identity", Patience::Brief, async |conn| {
-            diesel::delete(identities::table.find((self.device_id, address)))
+            diesel::delete(identities::table.find((self.fenced(), address)))
                 .execute(conn)
                 .await
                 .map(drop)
@@ -106,7 +106,7 @@ impl SignalStore for Store {
                  SELECT ?, * FROM unnest(?, ?)
                  ON CONFLICT (device_id, address) DO UPDATE SET record = EXCLUDED.record",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Array<Text>, _>(&addresses)
             .bind::<Array<Binary>, _>(&records)
             .execute(conn)
@@ -118,7 +118,7 @@ impl SignalStore for Store {
 
     async fn delete_session(&self, address: &str) -> Result<()> {
         self.write("delete_session", Patience::Brief, async |conn| {
-            diesel::delete(sessions::table.find((self.device_id, address)))
+            diesel::delete(sessions::table.find((self.fenced(), address)))
                 .execute(conn)
                 .await
                 .map(drop)
@@ -225,7 +225,7 @@ impl SignalStore for Store {
                  SELECT ?, * FROM unnest(?, ?)
                  ON CONFLICT (device_id, address) DO UPDATE SET record = EXCLUDED.record",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Array<Text>, _>(&addresses)
             .bind::<Array<Binary>, _>(&records)
             .execute(conn)
@@ -253,7 +253,7 @@ impl SignalStore for Store {
 
     async fn delete_sender_key(&self, address: &str) -> Result<()> {
         self.write("delete_sender_key", Patience::Brief, async |conn| {
-            diesel::delete(sender_keys::table.find((self.device_id, address)))
+            diesel::delete(sender_keys::table.find((self.fenced(), address)))
                 .execute(conn)
                 .await
                 .map(drop)

@@ -53,7 +53,7 @@ impl Store {
                      token_timestamp = EXCLUDED.token_timestamp,
                      sender_timestamp = EXCLUDED.sender_timestamp",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(jid)
             .bind::<Nullable<Binary>, _>(&sealed)
             .bind::<BigInt, _>(entry.token_timestamp)
@@ -81,7 +81,7 @@ impl Store {
                      token_timestamp = EXCLUDED.token_timestamp
                  WHERE kept.token IS NULL OR EXCLUDED.token_timestamp >= kept.token_timestamp",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(jid)
             .bind::<Nullable<Binary>, _>(&sealed)
             .bind::<BigInt, _>(token_timestamp)
@@ -102,7 +102,7 @@ impl Store {
                  ON CONFLICT (device_id, jid) DO UPDATE SET
                      sender_timestamp = greatest(kept.sender_timestamp, EXCLUDED.sender_timestamp)",
             )
-            .bind::<Integer, _>(self.device_id)
+            .bind::<Integer, _>(self.fenced())
             .bind::<Text, _>(jid)
             .bind::<BigInt, _>(sender_timestamp)
             .bind::<BigInt, _>(sender_timestamp)
@@ -115,7 +115,7 @@ impl Store {
 
     pub(super) async fn remove_tc_token(&self, jid: &str) -> Result<()> {
         self.write("delete_tc_token", Patience::Brief, async |conn| {
-            diesel::delete(tokens::table.find((self.device_id, jid)))
+            diesel::delete(tokens::table.find((self.fenced(), jid)))
                 .execute(conn)
                 .await
                 .map(drop)
@@ -146,7 +146,7 @@ impl Store {
                          AND (token IS NULL OR token_timestamp < ?)
                          AND (sender_timestamp IS NULL OR sender_timestamp < ?)",
                 )
-                .bind::<Integer, _>(self.device_id)
+                .bind::<Integer, _>(self.fenced())
                 .bind::<BigInt, _>(token_cutoff)
                 .bind::<BigInt, _>(sender_cutoff)
                 .execute(conn)

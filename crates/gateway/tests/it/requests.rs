@@ -32,7 +32,7 @@ async fn keys_that_cannot_be_opened_are_deleted_when_the_connection_is() {
     let gateway = rig.gateway();
     let linked = rig.link(NUMBER).await;
     gateway.stop().await;
-    rig.execute("UPDATE protocol_devices SET data = 'x'").await;
+    rig.run_sql("UPDATE protocol_devices SET data = 'x'").await;
     Connection::delete(&mut rig.conn().await, rig.client_id, linked.id)
         .await
         .unwrap();

@@ -140,6 +140,7 @@ impl Rig {
             ("WHATSAPP_VERSION", "2.3000.1".to_owned()),
             ("GATEWAY_CAPACITY", "100".to_owned()),
             ("GATEWAY_CONNECT_RATE", "100".to_owned()),
+            ("GATEWAY_LEASE_SECONDS", "15".to_owned()),
         ]
     }
 
@@ -292,7 +293,7 @@ impl Rig {
         .await
     }
 
-    pub(crate) async fn execute(&self, sql: &str) {
+    pub(crate) async fn run_sql(&self, sql: &str) {
         let query = diesel::sql_query(sql);
         query.execute(&mut self.conn().await).await.unwrap();
     }

@@ -4,6 +4,7 @@
 mod at_rest;
 mod conformance;
 mod contents;
+mod fencing;
 mod outage;
 mod pending_inbound;
 mod world;

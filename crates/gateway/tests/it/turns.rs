@@ -1,11 +1,12 @@
-//! One gateway at a time: the real binary, beside another, through restarts of PostgreSQL, to its end.
+//! Gateways that share the sessions: the real binary, beside another, through restarts of PostgreSQL, to its end.
 
 use std::collections::HashSet;
 
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use domain::connection::Desired;
+use diesel_async::RunQueryDsl as _;
+use diesel_async::SimpleAsyncConnection;
+use domain::connection::{Connection, Desired};
 use serde_json::{Value, json};
 use testkit::{Database, Process, Server, Servers, eventually};
 use tokio::time::{Duration, Instant};
@@ -21,9 +22,9 @@ async fn readiness(process: &Process) -> Option<(bool, Value)> {
 }
 
 #[derive(QueryableByName)]
-struct Key {
+struct Count {
     #[diesel(sql_type = BigInt)]
-    key: i64,
+    count: i64,
 }
 
 async fn wait_for_check(process: &Process, check: &str, expected: &str) {
@@ -44,46 +45,148 @@ async fn wait_for_check(process: &Process, check: &str, expected: &str) {
     .await;
 }
 
+/// How many connections each gateway holds, those without an owner last.
+async fn holdings(rig: &Rig) -> Vec<i64> {
+    let held = "SELECT count(*) AS count FROM whatsapp_connections GROUP BY owner
+        ORDER BY owner IS NULL, count";
+    let rows: Vec<Count> = diesel::sql_query(held)
+        .load(&mut rig.conn().await)
+        .await
+        .unwrap();
+    rows.into_iter().map(|row| row.count).collect()
+}
+
+async fn link_many(rig: &Rig, count: usize) -> Vec<(String, Connection)> {
+    let mut all = Vec::new();
+    for turn in 0..count {
+        let number = format!("55119888800{turn:02}");
+        let connection = rig.link(&number).await;
+        all.push((number, connection));
+    }
+    all
+}
+
+/// Each session receives, and none was ever replaced.
+async fn all_receive(rig: &Rig, all: &[(String, Connection)]) {
+    let before = rig.rows().await.len();
+    for (number, _) in all {
+        rig.send(json!({"to": number, "from": ANA, "text": "hi"}))
+            .await;
+    }
+    let rows = rig.wait_for_rows(before + all.len()).await;
+    for (number, connection) in all {
+        rig.wait_for_acks(number).await;
+        let row = rig.wait_for(connection.id, "connected").await;
+        assert_ne!(row.reason.as_deref(), Some("replaced"));
+    }
+    let odd = rows.iter().find(|row| row.event_type != "message");
+    assert_eq!(odd, None);
+    let accounts = rig.accounts().await;
+    let devices = accounts
+        .iter()
+        .flat_map(|account| account["devices"].as_array().unwrap());
+    assert_eq!(devices.count(), all.len(), "none was linked anew");
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_gateway_waits_says_so_and_takes_over() {
+async fn a_gateway_that_joins_is_given_its_share_and_takes_the_rest_when_the_other_ends() {
     let rig = Rig::start().await;
     let mut first = rig.program().start().await;
-    rig.link(NUMBER).await;
-    let second = rig.program().without_readiness().start().await;
-    wait_for_check(&second, "lock", "another gateway holds the sessions").await;
+    let all = link_many(&rig, 6).await;
+    assert_eq!(holdings(&rig).await, [6]);
+
+    let second = rig.program().start().await;
+    eventually(LIMIT, async || match &holdings(&rig).await[..] {
+        [3, 3] => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    all_receive(&rig, &all).await;
 
     assert!(first.stop().await.success(), "SIGTERM is a good end");
-    wait_for_check(&second, "lock", "ok").await;
-    rig.send(json!({"to": NUMBER, "from": ANA, "text": "to the second"}))
-        .await;
-    rig.wait_for_rows(1).await;
-    rig.wait_for_acks(NUMBER).await;
-    assert_eq!(
-        rig.accounts().await[0]["devices"].as_array().unwrap().len(),
-        1
+    assert_eq!(holdings(&rig).await.iter().sum::<i64>(), 6);
+    eventually(LIMIT, async || holdings(&rig).await == [6]).await;
+    all_receive(&rig, &all).await;
+    drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_gateway_held_is_soon_with_the_other() {
+    let rig = Rig::start().await;
+    let mut first = rig.program().start().await;
+    let all = link_many(&rig, 4).await;
+    let _second = rig.program().start().await;
+    first.kill().await;
+    let killed = Instant::now();
+    eventually(LIMIT, async || {
+        let rows = rig.row(all[0].1.id).await;
+        rows.epoch == 2
+    })
+    .await;
+    assert!(
+        killed.elapsed() < Duration::from_secs(10),
+        "a lease is 15 s"
     );
+    all_receive(&rig, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_wakes_up_late_writes_nothing_and_stays_away() {
+    let rig = Rig::start().await;
+    let program = || rig.program().env("GATEWAY_LEASE_SECONDS", 5);
+    let mut first = program().start().await;
+    let all = link_many(&rig, 2).await;
+    first.freeze().await;
+    let mut second = program().start().await;
+    eventually(LIMIT, async || {
+        let rows = [rig.row(all[0].1.id).await, rig.row(all[1].1.id).await];
+        rows.iter().all(|row| row.epoch == 2)
+    })
+    .await;
+    all_receive(&rig, &all).await;
+    let before = rig.row(all[0].1.id).await;
+
+    first.thaw();
+    eventually(LIMIT, async || {
+        first
+            .logs()
+            .matches("another gateway has taken a session over")
+            .count()
+            == 2
+    })
+    .await;
+    all_receive(&rig, &all).await;
+    let after = rig.row(all[0].1.id).await;
+    assert_eq!(
+        (after.owner, after.epoch, after.transition),
+        (before.owner, before.epoch, before.transition)
+    );
+    assert!(second.runs() && first.runs());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_postgresql_leaves_the_sessions_with_their_holder() {
     let servers = Servers::start().await;
     let rig = Rig::start_on(&servers).await;
-    let mut first = rig.program().start().await;
+    let first = rig.program().start().await;
     let linked = rig.link(NUMBER).await;
-    let second = rig.program().without_readiness().start().await;
-    wait_for_check(&second, "lock", "another gateway holds the sessions").await;
+    let second = rig.program().start().await;
 
     for _ in 0..2 {
         servers.restart(Server::Postgres).await;
         rig.send(json!({"to": NUMBER, "from": ANA, "text": "hi", "count": 5}))
             .await;
         rig.wait_for_acks(NUMBER).await;
-        wait_for_check(&first, "lock", "ok").await;
-        wait_for_check(&second, "lock", "another gateway holds the sessions").await;
+        for gateway in [&first, &second] {
+            wait_for_check(gateway, "lease", "ok").await;
+        }
     }
-    assert!(first.runs());
     assert_eq!(rig.rows().await.len(), 10);
-    assert_eq!(rig.row(linked.id).await.transition, linked.transition);
+    let row = rig.row(linked.id).await;
+    assert_eq!(
+        (row.transition, row.epoch),
+        (linked.transition, linked.epoch)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,53 +206,48 @@ async fn a_server_that_takes_no_writes_is_one_that_is_away() {
     servers.restart(Server::Postgres).await;
     rig.send(json!({"to": NUMBER, "from": ANA, "text": "hi", "count": 3}))
         .await;
-    wait_for_check(&gateway, "lock", "does not allow writes").await;
+    wait_for_check(&gateway, "lease", "does not allow writes").await;
 
     read_only("off").await;
     rig.wait_for_acks(NUMBER).await;
     assert_eq!(rig.rows().await.len(), 3);
-    wait_for_check(&gateway, "lock", "ok").await;
+    wait_for_check(&gateway, "lease", "ok").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_lost_its_turn_ends_at_once_and_acknowledges_nothing_more() {
+async fn a_session_whose_epoch_is_past_ends_at_once_and_acknowledges_nothing_more() {
     let rig = Rig::start().await;
-    let mut gateway = rig.program().start().await;
-    rig.link(NUMBER).await;
-    let mut conn = rig.conn().await;
-    let held = "FROM pg_locks WHERE locktype = 'advisory' AND database =
-        (SELECT oid FROM pg_database WHERE datname = current_database())";
-    let key = format!("SELECT classid::bigint << 32 | objid::bigint AS key {held}");
-    let Key { key } = diesel::sql_query(key).get_result(&mut conn).await.unwrap();
-    let mut usurper = rig.conn().await;
-    let waiting = tokio::spawn(async move {
-        let take = format!("SELECT pg_advisory_lock({key})");
-        usurper.batch_execute(&take).await.unwrap();
-        usurper
-    });
+    let gateway = rig.program().start().await;
+    let linked = rig.link(NUMBER).await;
+    rig.run_sql(
+        "INSERT INTO whatsapp_gateways (id, name, capacity, connect_rate, sessions, draining,
+             lease_seconds, backend, backend_start)
+         SELECT gen_random_uuid(), 'other', 1, 1, 1, false, 600, pid, backend_start
+         FROM pg_stat_activity WHERE backend_type = 'checkpointer'",
+    )
+    .await;
+    let renewed = "UPDATE whatsapp_gateways SET renewed_at = now() + interval '10 minutes'
+        WHERE name = 'other'";
+    rig.run_sql(renewed).await;
+    let claimed = "UPDATE whatsapp_connections SET epoch = epoch + 1,
+        owner = (SELECT id FROM whatsapp_gateways WHERE name = 'other')";
+    rig.run_sql(claimed).await;
+    rig.send(json!({"to": NUMBER, "from": ANA, "text": "for the other"}))
+        .await;
     eventually(LIMIT, async || {
-        let waits = format!("SELECT count(*) AS key {held} AND NOT granted");
-        let waits: Key = diesel::sql_query(waits)
-            .get_result(&mut conn)
-            .await
-            .unwrap();
-        waits.key == 1
+        let accounts = rig.accounts().await;
+        accounts[0]["online"] == false
     })
     .await;
-    let end = format!("SELECT pg_terminate_backend(pid) {held} AND granted");
-    conn.batch_execute(&end).await.unwrap();
-    let _usurper = waiting.await.unwrap();
-
-    assert_eq!(gateway.wait().await.code(), Some(1));
+    assert!(rig.sent(NUMBER).await[0]["acked_at"].is_null());
+    assert!(rig.rows().await.is_empty());
+    let row = rig.row(linked.id).await;
+    assert_eq!(row.transition, linked.transition);
     assert!(
         gateway
             .logs()
-            .contains("another gateway has taken the sessions over")
+            .contains("another gateway has taken a session over")
     );
-    rig.send(json!({"to": NUMBER, "from": ANA, "text": "for the other"}))
-        .await;
-    assert!(rig.sent(NUMBER).await[0]["acked_at"].is_null());
-    assert!(rig.rows().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,12 +311,12 @@ async fn sigterm_is_obeyed_while_postgresql_hangs() {
     rig.send(json!({"to": NUMBER, "from": ANA, "text": "hi", "count": 5}))
         .await;
     eventually(LIMIT, async || {
-        let waits: Key =
-            diesel::sql_query("SELECT count(*) AS key FROM pg_locks WHERE NOT granted")
-                .get_result(&mut blocker)
-                .await
-                .unwrap();
-        waits.key > 0
+        let waits = "SELECT count(*) AS count FROM pg_locks WHERE NOT granted";
+        let waits: Count = diesel::sql_query(waits)
+            .get_result(&mut blocker)
+            .await
+            .unwrap();
+        waits.count > 0
     })
     .await;
     let asked = Instant::now();
@@ -306,7 +404,7 @@ async fn a_gateway_waits_for_its_database_and_says_what_it_lacks() {
     let (ready, report) = readiness(&gateway).await.unwrap();
     assert!(!ready && report["checks"]["postgres"] != "ok", "{report}");
     servers.resume(Server::Postgres).await;
-    wait_for_check(&gateway, "lock", "ok").await;
+    wait_for_check(&gateway, "lease", "ok").await;
 
     let empty = Database::create_empty().await;
     let program = rig.program().env("DATABASE_URL", empty.url());

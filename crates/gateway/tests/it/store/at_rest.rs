@@ -7,7 +7,7 @@ use whatsapp_rust::wacore::store::traits::{DeviceStore, MsgSecretStore, SignalSt
 use gateway::store::{Store, delete_device, find_device};
 
 use super::contents::{PUBLIC, SECRETS, assert_filled, fill};
-use super::world::{KEYS, World};
+use super::world::{KEYS, World, unclaimed};
 
 /// As it stands in a dump of a bytea column.
 fn hex_of(bytes: &[u8]) -> String {
@@ -94,9 +94,12 @@ async fn two_devices_never_see_each_others_rows() {
     let device = fill(&store).await;
     assert!(other.load().await.unwrap().is_none());
     let device_of_other = fill(&other).await;
-    delete_device(&mut world.database.connect().await, other_connection)
-        .await
-        .unwrap();
+    delete_device(
+        &mut world.database.connect().await,
+        unclaimed(other_connection),
+    )
+    .await
+    .unwrap();
     assert_ne!(device.registration_id, device_of_other.registration_id);
     assert_filled(&store, &device).await;
 }
@@ -129,8 +132,9 @@ async fn deleting_the_device_deletes_every_key() {
     let store = world.store().await;
     let device = fill(&store).await;
     let mut conn = world.database.connect().await;
-    assert!(delete_device(&mut conn, world.connection_id).await.unwrap());
-    assert!(!delete_device(&mut conn, world.connection_id).await.unwrap());
+    delete_device(&mut conn, unclaimed(world.connection_id))
+        .await
+        .unwrap();
     assert_eq!(
         find_device(&mut conn, world.connection_id).await.unwrap(),
         None
@@ -158,7 +162,9 @@ async fn a_connection_has_one_device_and_a_new_one_after_its_deletion() {
     let first = world.store().await;
     assert_eq!(world.store().await.device_id(), first.device_id());
     let mut conn = world.database.connect().await;
-    delete_device(&mut conn, world.connection_id).await.unwrap();
+    delete_device(&mut conn, unclaimed(world.connection_id))
+        .await
+        .unwrap();
     let second = world.store().await;
     assert_ne!(second.device_id(), first.device_id());
     assert!(second.load().await.unwrap().is_none());

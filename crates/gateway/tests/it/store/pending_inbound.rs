@@ -5,6 +5,7 @@ use std::time::Instant;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::RunQueryDsl;
+use gateway::hold::Hold;
 use gateway::store::delete_device;
 use gateway::store::inflight::{Key, Registry};
 use gateway::store::pending_inbound::Earlier;
@@ -13,7 +14,7 @@ use whatsapp_rust::wacore::store::error::StoreError;
 use whatsapp_rust::wacore::store::traits::{ProtocolStore, SignalStore};
 use whatsapp_rust::wacore::time::now_secs;
 
-use super::world::World;
+use super::world::{World, unclaimed};
 
 const CHAT: &str = "1@s.whatsapp.net";
 
@@ -220,9 +221,12 @@ async fn a_strange_id_is_found_under_the_form_in_which_it_is_committed() {
 async fn a_body_for_a_deleted_device_is_refused() {
     let world = World::new().await;
     let store = world.store().await;
-    delete_device(&mut world.database.connect().await, world.connection_id)
-        .await
-        .unwrap();
+    delete_device(
+        &mut world.database.connect().await,
+        unclaimed(world.connection_id),
+    )
+    .await
+    .unwrap();
     let stored = store.store_pending_inbound(CHAT, CHAT, "M1", b"body").await;
     assert!(matches!(stored, Err(StoreError::DeviceNotFound(_))));
 }
@@ -275,7 +279,8 @@ async fn a_batch_is_one_statement_prepared_once_whatever_its_size() {
     let mut shelf = world.shelf();
     shelf.pool = pool.clone();
     let device_id = world.store().await.device_id();
-    let store = gateway::store::Store::new(shelf, world.connection_id, device_id);
+    let store =
+        gateway::store::Store::new(shelf, Hold::new(unclaimed(world.connection_id)), device_id);
     for size in [1_u32, 30, 812] {
         let keys: Vec<_> = (1..=size)
             .map(|id| (id, Bytes::from_static(b"k")))

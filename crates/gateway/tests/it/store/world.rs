@@ -9,9 +9,12 @@ use diesel_async::RunQueryDsl;
 use domain::client::Client;
 use domain::connection::{Connection, Pairing};
 use domain::event_type::EventType;
+use domain::gateway::Gateway;
 use domain::inbox;
 use domain::keyring::Keyring;
+use domain::lease::{Lease, Work, release};
 use domain::message::NewMessage;
+use gateway::hold::Hold;
 use gateway::store::inflight::Registry;
 use gateway::store::pending_inbound::{LostBodies, LostBody};
 use gateway::store::{Shelf, Store, find_or_create_device};
@@ -92,10 +95,33 @@ impl World {
     }
 
     async fn open(&self, connection_id: Uuid, shelf: Shelf) -> Store {
-        let device_id = find_or_create_device(&mut self.database.connect().await, connection_id)
+        self.open_under(unclaimed(connection_id), shelf).await
+    }
+
+    /// A store over the world's own connection, claimed by a gateway of its own.
+    pub(super) async fn claimed_store(&self) -> Store {
+        let mut conn = self.database.connect().await;
+        let gateway = Gateway {
+            id: Uuid::new_v4(),
+            name: String::new(),
+            capacity: 1,
+            connect_rate: 1,
+            sessions: 0,
+            draining: false,
+            lease_seconds: 60.0,
+        };
+        gateway.renew(&mut conn).await.unwrap();
+        let claimed = Connection::claim(&mut conn, gateway.id, Work::Connect, 1).await;
+        let lease = claimed.unwrap()[0].lease();
+        release(&mut conn, &[lease]).await.unwrap();
+        self.open_under(lease, self.shelf()).await
+    }
+
+    async fn open_under(&self, lease: Lease, shelf: Shelf) -> Store {
+        let device_id = find_or_create_device(&mut self.database.connect().await, lease)
             .await
             .unwrap();
-        Store::new(shelf, connection_id, device_id)
+        Store::new(shelf, Hold::new(lease), device_id)
     }
 
     pub(super) async fn another_connection(&self) -> Uuid {
@@ -156,6 +182,14 @@ impl World {
             dump.insert(table, rows.value);
         }
         dump
+    }
+}
+
+/// The hold on a connection that no gateway has claimed yet.
+pub(super) fn unclaimed(connection_id: Uuid) -> Lease {
+    Lease {
+        connection_id,
+        epoch: 0,
     }
 }
 

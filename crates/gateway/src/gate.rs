@@ -1,0 +1,152 @@
+//! Before a socket is opened: is the session still this gateway's, and is it its turn?
+//!
+//! A client connects by itself whenever its socket breaks, also in a process that was stopped for a while and
+//! whose sessions are another's by now. WhatsApp would end that other's connection. So a socket is opened only
+//! when PostgreSQL has confirmed what this gateway holds so lately that nobody can have taken it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use whatsapp_rust::transport::{Transport, TransportEvent, TransportFactory};
+use whatsapp_rust::{anyhow, async_channel, async_trait};
+
+use crate::hold::Hold;
+use crate::pace::Pace;
+
+/// Others take what a gateway holds three seconds after it renewed last, at the earliest.
+const FRESH: Duration = Duration::from_millis(2500);
+/// What an attempt to connect waits here; the client gives up after 20 s, and comes again.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// When this gateway last renewed its lease and saw what it holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Confirmed(watch::Sender<Option<Instant>>);
+
+impl Default for Confirmed {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Confirmed {
+    /// It did so in a question asked at that moment.
+    pub(crate) fn at(&self, asked: Instant) {
+        self.0.send_replace(Some(asked));
+    }
+
+    /// Waits until what it holds is surely its own.
+    async fn fresh(&self) -> anyhow::Result<()> {
+        let mut confirmed = self.0.subscribe();
+        let fresh = |at: &Option<Instant>| at.is_some_and(|at| at.elapsed() < FRESH);
+        let waiting = confirmed.wait_for(fresh);
+        match timeout(PATIENCE, waiting).await {
+            Ok(_) => Ok(()),
+            Err(_) => anyhow::bail!("PostgreSQL does not say whose session it is"),
+        }
+    }
+}
+
+/// The pace of all connects of a gateway, first ones and those after a broken socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Turns(Arc<Mutex<Pace>>);
+
+impl Turns {
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self(Arc::new(Mutex::new(pace)))
+    }
+
+    pub(crate) fn with<T>(&self, use_pace: impl FnOnce(&mut Pace) -> T) -> T {
+        // No code that holds the lock can leave the pace half changed.
+        use_pace(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When a connect that wants to be now may be; `None` when that is too far away.
+    fn take(&self, now: Instant) -> Option<Instant> {
+        self.with(|pace| {
+            let turn = pace.next().max(now);
+            (turn < now + PATIENCE).then(|| {
+                pace.start(now);
+                turn
+            })
+        })
+    }
+
+    async fn wait(&self) -> anyhow::Result<()> {
+        match self.take(Instant::now()) {
+            Some(turn) => sleep_until(turn).await,
+            None => anyhow::bail!("too many sessions connect at once"),
+        }
+        Ok(())
+    }
+}
+
+/// Opens one session's sockets.
+pub(crate) struct Gated<F> {
+    inner: F,
+    hold: Hold,
+    confirmed: Confirmed,
+    turns: Turns,
+    /// The first socket's turn was taken when the session was started.
+    first: AtomicBool,
+}
+
+impl<F> Gated<F> {
+    pub(crate) fn new(inner: F, hold: Hold, confirmed: Confirmed, turns: Turns) -> Self {
+        Self {
+            inner,
+            hold,
+            confirmed,
+            turns,
+            first: AtomicBool::new(true),
+        }
+    }
+}
+
+#[async_trait]
+impl<F: TransportFactory> TransportFactory for Gated<F> {
+    async fn create_transport(
+        &self,
+    ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
+        if !self.first.swap(false, Ordering::Relaxed) {
+            self.turns.wait().await?;
+        }
+        self.confirmed.fresh().await?;
+        anyhow::ensure!(!self.hold.is_lost(), "the session is another gateway's");
+        self.inner.create_transport().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_waits_for_a_confirmation_that_is_fresh() {
+        let confirmed = Confirmed::default();
+        assert!(confirmed.fresh().now_or_never().is_none());
+        confirmed.at(Instant::now() - FRESH);
+        let mut waiting = std::pin::pin!(confirmed.fresh());
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        confirmed.at(Instant::now());
+        waiting.await.unwrap();
+    }
+
+    #[test]
+    fn broken_sockets_come_back_at_the_pace_and_those_whose_turn_is_far_try_again_later() {
+        let turns = Turns::new(Pace::new(NonZeroU32::new(2).unwrap()));
+        let now = Instant::now();
+        let all: Vec<_> = (0..100).map_while(|_| turns.take(now)).collect();
+        let waits: Vec<_> = all.iter().map(|turn| (*turn - now).as_millis()).collect();
+        assert_eq!(waits[..4], [0, 0, 500, 1000]);
+        assert_eq!(waits.len(), 31);
+        assert!(turns.take(now).is_none());
+        assert!(turns.take(now + Duration::from_secs(1)).is_some());
+    }
+}
