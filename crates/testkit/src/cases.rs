@@ -11,6 +11,7 @@ mod postgres_restart;
 mod redis_down;
 mod redis_flush;
 mod stage;
+mod takeover;
 pub mod traffic;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::system::{Settings, System};
 use bad_receivers::{Played, Storm};
 use invariants::{Figures, Rules};
 use stage::Stage;
+pub use takeover::Takeover;
 
 /// A dispatcher's claim lasts longer by some seconds, and what it held when it was killed waits so long.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,17 +42,23 @@ pub enum Case {
     RedisFlush,
     RedisDown,
     PostgresRestart,
+    TakeoverKill,
+    TakeoverPause,
+    TakeoverDrain,
     BadReceivers,
 }
 
 impl Case {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::GatewayKill,
         Self::DispatcherKill,
         Self::DispatcherPause,
         Self::RedisFlush,
         Self::RedisDown,
         Self::PostgresRestart,
+        Self::TakeoverKill,
+        Self::TakeoverPause,
+        Self::TakeoverDrain,
         Self::BadReceivers,
     ];
 
@@ -62,6 +70,9 @@ impl Case {
             Self::RedisFlush => "redis-flush",
             Self::RedisDown => "redis-down",
             Self::PostgresRestart => "postgres-restart",
+            Self::TakeoverKill => "takeover-kill",
+            Self::TakeoverPause => "takeover-pause",
+            Self::TakeoverDrain => "takeover-drain",
             Self::BadReceivers => "bad-receivers",
         }
     }
@@ -79,9 +90,19 @@ impl Case {
         }
     }
 
+    fn gateways(self) -> usize {
+        match self {
+            Self::TakeoverKill | Self::TakeoverPause | Self::TakeoverDrain => 2,
+            _ => 1,
+        }
+    }
+
     /// The scale with what this case needs of it.
     fn fitted(self, scale: &Scale) -> Scale {
         match self {
+            Self::TakeoverKill | Self::TakeoverPause | Self::TakeoverDrain => {
+                takeover::fitted(self, scale)
+            }
             Self::DispatcherPause => dispatcher_pause::fitted(scale),
             _ => scale.clone(),
         }
@@ -119,6 +140,8 @@ pub struct Scale {
     pub faults: usize,
     /// Of the case that needs no accounts.
     pub storm: Storm,
+    /// Of the cases in which gateways take sessions from each other.
+    pub takeover: Takeover,
     /// Where the processes' logs are put.
     pub logs: Option<PathBuf>,
 }
@@ -180,7 +203,9 @@ pub async fn run(case: Case, scale: &Scale) -> anyhow::Result<Passed> {
 async fn play(case: Case, scale: &Scale) -> anyhow::Result<Played> {
     let system = System::start(Settings {
         webhook_timeout: WEBHOOK_TIMEOUT,
+        gateways: case.gateways(),
         dispatchers: case.dispatchers(),
+        lease: scale.takeover.lease,
         logs: scale.logs.clone(),
         ..Settings::default()
     })
@@ -193,6 +218,9 @@ async fn play(case: Case, scale: &Scale) -> anyhow::Result<Played> {
         Case::RedisFlush => redis_flush::inflict(&mut stage).await?,
         Case::RedisDown => redis_down::inflict(&mut stage).await?,
         Case::PostgresRestart => postgres_restart::inflict(&mut stage).await?,
+        Case::TakeoverKill => takeover::kill(&mut stage).await?,
+        Case::TakeoverPause => takeover::pause(&mut stage, &scale.takeover).await?,
+        Case::TakeoverDrain => takeover::drain(&mut stage).await?,
         Case::BadReceivers => bail!("{case} needs no phones"),
     }
     let (told, observed) = stage.end().await?;

@@ -33,6 +33,8 @@ pub use records::Records;
 pub struct Settings {
     pub gateways: usize,
     pub dispatchers: usize,
+    /// How long a gateway's sessions stay its own when it is not heard of.
+    pub lease: Duration,
     /// What one attempt at a delivery may take.
     pub webhook_timeout: Duration,
     /// Where the processes' logs are put when the system ends; nowhere: they are gone.
@@ -44,6 +46,7 @@ impl Default for Settings {
         Self {
             gateways: 1,
             dispatchers: 1,
+            lease: Duration::from_secs(15),
             webhook_timeout: Duration::from_secs(10),
             logs: None,
         }
@@ -120,7 +123,8 @@ impl Ground {
                 "WHATSAPP_URL",
                 format!("ws://127.0.0.1:{simulator_port}/ws/chat"),
             )
-            .env("GATEWAY_CONNECT_RATE", 1_000);
+            .env("GATEWAY_CONNECT_RATE", 1_000)
+            .env("GATEWAY_LEASE_SECONDS", settings.lease.as_secs());
         let gateways = (0..settings.gateways).map(|_| gateway.clone().port("OPS_PORT").start());
         let dispatchers = (0..settings.dispatchers).map(|_| service("recado-dispatcher").start());
         let (api, gateways, dispatchers) =

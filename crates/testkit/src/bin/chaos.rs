@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use testkit::cases::bad_receivers::Storm;
-use testkit::cases::{self, Case, Scale};
+use testkit::cases::{self, Case, Scale, Takeover};
 use testkit::panics::caught;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,6 +40,18 @@ struct Arguments {
     /// In bad-receivers: seconds of each measurement
     #[arg(long, default_value_t = 12)]
     measured: u64,
+    /// In takeover-*: accounts
+    #[arg(long, default_value_t = 200)]
+    sessions: usize,
+    /// In takeover-*: messages a second
+    #[arg(long, default_value_t = 200.0)]
+    session_rate: f64,
+    /// In takeover-*: how long a gateway's lease lasts, in seconds
+    #[arg(long, default_value_t = 15)]
+    lease: u64,
+    /// In takeover-pause: how long PostgreSQL is away, in seconds
+    #[arg(long, default_value_t = 20)]
+    away: u64,
     /// Where the processes' logs are put, a folder for each case
     #[arg(long, default_value = "target/chaos")]
     logs: PathBuf,
@@ -58,6 +70,12 @@ async fn main() -> anyhow::Result<ExitCode> {
             rate: arguments.events,
             measured: Duration::from_secs(arguments.measured),
             struck: Duration::from_secs(arguments.seconds),
+        },
+        takeover: Takeover {
+            accounts: arguments.sessions,
+            rate: arguments.session_rate,
+            lease: Duration::from_secs(arguments.lease),
+            away: Duration::from_secs(arguments.away),
         },
         logs: Some(arguments.logs),
     };

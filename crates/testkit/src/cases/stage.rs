@@ -103,6 +103,12 @@ impl Stage {
             Err(error) => Err(format!("{error:#}")),
         })
         .await;
+        self.acked_is_committed().await
+    }
+
+    /// All that WhatsApp knows as received is in PostgreSQL.
+    pub(super) async fn acked_is_committed(&self) -> anyhow::Result<()> {
+        // In this order: what was acknowledged when the one was read is in the other.
         let ledger = self.system.phones.ledger().await?;
         let messages = self.system.records().await?.messages().await?;
         let lost = invariants::acked_but_not_committed(&ledger, &messages);

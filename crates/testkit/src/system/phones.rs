@@ -36,6 +36,14 @@ pub struct Written {
     pub acked_at: Option<DateTime<Utc>>,
 }
 
+/// An account that is linked, as WhatsApp sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Linked {
+    pub phone: String,
+    /// Whether a device of it is connected.
+    pub online: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Phones {
     http: Client,
@@ -82,12 +90,12 @@ impl Phones {
 
     /// How many accounts have a device that is connected.
     pub async fn online(&self) -> anyhow::Result<usize> {
-        #[derive(Deserialize)]
-        struct Paired {
-            online: bool,
-        }
-        let request = self.http.get(format!("{}/admin/accounts", self.url));
-        let accounts: Vec<Paired> = http::json(request).await?;
+        let accounts = self.accounts().await?;
         Ok(accounts.iter().filter(|account| account.online).count())
+    }
+
+    /// Every account that is linked.
+    pub async fn accounts(&self) -> anyhow::Result<Vec<Linked>> {
+        http::json(self.http.get(format!("{}/admin/accounts", self.url))).await
     }
 }

@@ -66,6 +66,24 @@ pub struct Attempt {
     pub superseded: bool,
 }
 
+/// A connection and who holds its session.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Session {
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub owner: Option<Uuid>,
+    #[diesel(sql_type = BigInt)]
+    pub epoch: i64,
+    /// Counts the changes of status.
+    #[diesel(sql_type = BigInt)]
+    pub transition: i64,
+    #[diesel(sql_type = Text)]
+    pub status: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub reason: Option<String>,
+}
+
 /// An event in the hands of a dispatcher.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
 pub struct Claim {
@@ -146,6 +164,13 @@ impl Records {
     pub async fn attempts(&mut self) -> anyhow::Result<Vec<Attempt>> {
         let query = "SELECT event_id, started_at, http_status, error_class, superseded
                      FROM whatsapp_delivery_attempts";
+        Ok(sql_query(query).load(&mut self.connection).await?)
+    }
+
+    /// Every connection, in the order of its id.
+    pub async fn sessions(&mut self) -> anyhow::Result<Vec<Session>> {
+        let query = "SELECT id, owner, epoch, transition, status, reason
+                     FROM whatsapp_connections ORDER BY id";
         Ok(sql_query(query).load(&mut self.connection).await?)
     }
 

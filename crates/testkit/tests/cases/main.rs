@@ -7,7 +7,7 @@ mod demo;
 use std::time::Duration;
 
 use testkit::cases::bad_receivers::Storm;
-use testkit::cases::{self, Case, Passed, Scale};
+use testkit::cases::{self, Case, Passed, Scale, Takeover};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// One at a time, where the tests of a binary share a process.
@@ -34,6 +34,12 @@ async fn pass(case: Case) -> Passed {
             rate: 100.0,
             measured: Duration::ZERO,
             struck: Duration::from_secs(2),
+        },
+        takeover: Takeover {
+            accounts: 8,
+            rate: 20.0,
+            lease: Duration::from_secs(5),
+            away: Duration::from_secs(6),
         },
         logs: None,
     };
@@ -70,6 +76,26 @@ async fn nothing_is_lost_while_redis_is_away() {
 #[tokio::test]
 async fn nothing_is_lost_when_postgres_restarts_or_is_away_while_the_gateway_is_killed() {
     holds(Case::PostgresRestart).await;
+}
+
+async fn goes_on(case: Case) {
+    let passed = pass(case).await;
+    assert!(passed.figures.sent > 100 && passed.figures.lost == 0);
+}
+
+#[tokio::test]
+async fn another_gateway_goes_on_where_one_was_killed() {
+    goes_on(Case::TakeoverKill).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_slept_through_its_lease_leaves_the_sessions_alone() {
+    goes_on(Case::TakeoverPause).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_hands_its_sessions_over() {
+    goes_on(Case::TakeoverDrain).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
