@@ -7,10 +7,10 @@ use serde_json::json;
 
 mod accounts;
 mod messages;
+mod mock_phone;
 
 use crate::faults::Wish;
-use crate::pairing;
-use crate::world::{World, phone_number};
+use crate::world::World;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 32 << 20;
@@ -18,7 +18,14 @@ const MAX_BODY: usize = 32 << 20;
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(MAX_BODY))
-        .route("/admin/mock-phone/scan-qr", web::post().to(scan_qr))
+        .route(
+            "/admin/mock-phone/scan-qr",
+            web::post().to(mock_phone::scan_qr),
+        )
+        .route(
+            "/admin/mock-phone/enter-code",
+            web::post().to(mock_phone::enter_code),
+        )
         .route("/admin/messages", web::post().to(messages::send))
         .route("/admin/messages", web::get().to(messages::list))
         .route(
@@ -110,26 +117,6 @@ async fn written(world: &World) -> Result<(), Refused> {
             "the state cannot be written",
         )),
     }
-}
-
-async fn scan_qr(
-    world: web::Data<World>,
-    request: actix_web::HttpRequest,
-    body: web::Bytes,
-) -> Answer {
-    let parameters = query(request.query_string())?;
-    let phone = match parameters.get("phone") {
-        Some(phone) => Some(phone_number(phone).map_err(Refused::bad_request)?),
-        None => None,
-    };
-    let code = std::str::from_utf8(&body).map_err(Refused::bad_request)?;
-    let paired = pairing::scan(&world, code, phone.as_deref());
-    let paired = paired.await.map_err(Refused::conflict)?;
-    written(&world).await?;
-    Ok(HttpResponse::Ok().json(json!({
-        "phone": paired.phone,
-        "device": paired.device,
-    })))
 }
 
 async fn faults(world: web::Data<World>) -> HttpResponse {

@@ -1,5 +1,6 @@
-//! Linking a device: its registration waits under the refs of its QR codes until a phone scans
-//! one, signs the device's identity and makes it a device of its account.
+//! Linking a device: its registration waits under the refs of its QR codes, or under its number,
+//! until a phone scans one or is given its code, signs the device's identity and makes it a device
+//! of its account.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -20,8 +21,11 @@ use waproto::whatsapp::{
     ClientPayload,
 };
 
+mod link_code;
 mod qr_code;
 
+use link_code::LinkCode;
+pub(crate) use link_code::{CodeError, enter};
 use qr_code::QrCode;
 
 use crate::account::Account;
@@ -42,6 +46,7 @@ const DEVICE_SIGNATURE: [u8; 2] = [6, 1];
 #[derive(Default)]
 pub(crate) struct Pairings {
     by_ref: Mutex<HashMap<String, Arc<Registration>>>,
+    by_number: Mutex<HashMap<String, Arc<Registration>>>,
 }
 
 /// A client that wants to be linked.
@@ -53,6 +58,7 @@ struct Registration {
     push_name: Option<String>,
     outlet: Outlet,
     signing: Mutex<Option<Signing>>,
+    link_code: Mutex<LinkCode>,
 }
 
 /// A scan that waits for the client's signature.
@@ -90,8 +96,10 @@ pub(crate) async fn serve(
     }
     registration.offer(&refs);
     let result = registration.listen(world, &mut incoming).await;
-    let mut by_ref = world.pairings.by_ref.lock().expect("no panic here");
-    by_ref.retain(|_, waiting| !Arc::ptr_eq(waiting, &registration));
+    for waiting in [&world.pairings.by_ref, &world.pairings.by_number] {
+        let mut waiting = waiting.lock().expect("no panic here");
+        waiting.retain(|_, waiting| !Arc::ptr_eq(waiting, &registration));
+    }
     result
 }
 
@@ -118,6 +126,7 @@ impl Registration {
             push_name: payload.push_name.clone().filter(|name| !name.is_empty()),
             outlet,
             signing: Mutex::default(),
+            link_code: Mutex::default(),
         })
     }
 
@@ -133,7 +142,7 @@ impl Registration {
         self.outlet.send(&offer, 0);
     }
 
-    async fn listen(&self, world: &World, incoming: &mut Incoming) -> Result<()> {
+    async fn listen(self: &Arc<Self>, world: &World, incoming: &mut Incoming) -> Result<()> {
         while let Some(stanza) = incoming.next().await? {
             world.stats.stanzas_in.add();
             let node = stanza.get();
@@ -144,8 +153,11 @@ impl Registration {
         Ok(())
     }
 
-    fn iq(&self, world: &World, node: &NodeRef<'_>) -> Result<()> {
+    fn iq(self: &Arc<Self>, world: &World, node: &NodeRef<'_>) -> Result<()> {
         let id = text(node, "id").unwrap_or_default();
+        if self.link_code(world, node, &id)? {
+            return Ok(());
+        }
         let mut signing = self.signing.lock().expect("no panic here");
         if signing.as_ref().is_none_or(|signing| signing.iq != id) {
             if text(node, "type").as_deref() == Some("get") {
@@ -238,17 +250,7 @@ pub(crate) async fn scan(world: &World, qr: &str, phone: Option<&str>) -> Result
         None => account_for(world, registration.push_name.as_deref())?,
     };
     ensure!(!account.standing().banned, "{} is banned", account.phone);
-    let (done, signed) = oneshot::channel();
-    let device = registration.start(&account, &qr.adv_secret, done)?;
-    world.keep(&account);
-    tokio::time::timeout(SIGNING, signed)
-        .await
-        .map_err(|_| anyhow!("the client did not answer in time"))?
-        .map_err(|_| anyhow!("the client went away"))??;
-    Ok(Paired {
-        phone: account.phone.clone(),
-        device,
-    })
+    registration.pair(world, account, &qr.adv_secret).await
 }
 
 fn account_for(world: &World, push_name: Option<&str>) -> Result<Arc<Account>> {
@@ -269,6 +271,26 @@ fn account_for(world: &World, push_name: Option<&str>) -> Result<Arc<Account>> {
 }
 
 impl Registration {
+    /// Makes the client a device of the account, once both know the secret.
+    async fn pair(
+        &self,
+        world: &World,
+        account: Arc<Account>,
+        adv_secret: &[u8],
+    ) -> Result<Paired> {
+        let (done, signed) = oneshot::channel();
+        let device = self.start(&account, adv_secret, done)?;
+        world.keep(&account);
+        tokio::time::timeout(SIGNING, signed)
+            .await
+            .map_err(|_| anyhow!("the client did not answer in time"))?
+            .map_err(|_| anyhow!("the client went away"))??;
+        Ok(Paired {
+            phone: account.phone.clone(),
+            device,
+        })
+    }
+
     /// Signs the device's identity with the account's key and sends it. The number of the device.
     fn start(
         &self,

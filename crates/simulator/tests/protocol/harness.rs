@@ -157,6 +157,8 @@ struct Seen {
     logged_out: usize,
     replaced: usize,
     receipts: Vec<String>,
+    /// Everything, in order.
+    events: Vec<Arc<Event>>,
 }
 
 /// The upstream client with everything it reported.
@@ -206,7 +208,9 @@ impl Phone {
             .skip_history_sync()
             .with_inbound_durability_hook(Hook { seen: seen.clone() })
             .on_event(move |event, _client| {
-                note(&mut events.lock().unwrap(), &event);
+                let mut seen = events.lock().unwrap();
+                note(&mut seen, &event);
+                seen.events.push(event);
                 std::future::ready(())
             });
         if let Some(name) = push_name {
@@ -296,6 +300,15 @@ impl Phone {
             seen.receipts.iter().any(|known| known == id).then_some(())
         })
         .await;
+    }
+
+    /// Waits for an event of which `pick` makes something.
+    pub(crate) async fn event<T>(&self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
+        eventually(what, || async {
+            let seen = self.seen.lock().unwrap();
+            seen.events.iter().find_map(|event| pick(event))
+        })
+        .await
     }
 
     pub(crate) async fn stop(&mut self) {

@@ -1,4 +1,6 @@
 use serde_json::json;
+use whatsapp_rust::pair_code::PairCodeOptions;
+use whatsapp_rust::types::events::Event;
 
 use crate::harness::{Control, Phone, simulator};
 
@@ -60,6 +62,93 @@ async fn a_code_that_nobody_shows_or_that_was_scanned_is_refused() {
     phone.link(&control, None).await;
     let (status, answer) = control.try_post("/admin/mock-phone/scan-qr", code).await;
     assert_eq!(status, 409, "{answer}");
+    phone.stop().await;
+    simulator.stop().await;
+}
+
+fn code_for(number: &str) -> PairCodeOptions {
+    PairCodeOptions {
+        phone_number: number.to_owned(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_linked_by_the_code_that_it_shows() {
+    let simulator = simulator(None).await;
+    let control = Control::of(&simulator);
+    let mut phone = Phone::start(&control.address).await;
+    phone.qr().await;
+    let number = "5511999990001";
+    let code = phone.client.pair_with_code(code_for(number)).await.unwrap();
+    let shown = phone.event("the code", |event| match event {
+        Event::PairingCode(shown) => Some(shown.code.clone()),
+        _ => None,
+    });
+    assert_eq!(shown.await, code);
+    let typed = format!("{}-{}", &code[..4], code[4..].to_lowercase());
+    let request = json!({"phone_number": "+55 11 99999-0001", "code": typed});
+    let answer = control
+        .post("/admin/mock-phone/enter-code", request.to_string())
+        .await;
+    assert_eq!(answer, json!({"phone": number, "device": 1}));
+    phone.connected(1).await;
+    assert_eq!(phone.client.pn().unwrap().user, number);
+    control
+        .send(json!({"to": number, "from": "5511888888888", "text": "linked"}))
+        .await;
+    assert_eq!(phone.receives(1).await[0].text(), "linked");
+    phone.stop().await;
+    simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_code_or_number_is_refused_and_the_right_one_still_links() {
+    let simulator = simulator(None).await;
+    let control = Control::of(&simulator);
+    let mut phone = Phone::start(&control.address).await;
+    phone.qr().await;
+    let number = "5511999990001";
+    let code = phone.client.pair_with_code(code_for(number)).await.unwrap();
+    let wrong = if code == "ABCDEFGH" {
+        "HGFEDCBA"
+    } else {
+        "ABCDEFGH"
+    };
+    for (request, status, why) in [
+        (json!({"phone_number": number, "code": wrong}), 409, "code"),
+        (
+            json!({"phone_number": number, "code": "ABC"}),
+            400,
+            "eight letters",
+        ),
+        (
+            json!({"phone_number": "12", "code": code}),
+            400,
+            "phone number",
+        ),
+        (
+            json!({"phone_number": "5511999990002", "code": code}),
+            404,
+            "5511999990002",
+        ),
+        (
+            json!({"phone_number": number, "code": code, "pin": 1}),
+            400,
+            "pin",
+        ),
+    ] {
+        let path = "/admin/mock-phone/enter-code";
+        let (answered, answer) = control.try_post(path, request.to_string()).await;
+        assert_eq!(answered, status, "{request}: {answer}");
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains(why), "{request}: {error}");
+    }
+    let request = json!({"phone_number": number, "code": code});
+    control
+        .post("/admin/mock-phone/enter-code", request.to_string())
+        .await;
+    phone.connected(1).await;
     phone.stop().await;
     simulator.stop().await;
 }
