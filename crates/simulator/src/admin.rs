@@ -1,16 +1,21 @@
 //! The control API. Bodies are read whatever their content type says.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError, web};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 mod accounts;
 mod messages;
 mod mock_phone;
+mod receipts;
 
+use crate::account::Account;
 use crate::faults::Wish;
-use crate::world::World;
+use crate::world::{World, phone_number};
 
 /// The largest body that is read.
 const MAX_BODY: usize = 32 << 20;
@@ -32,6 +37,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             "/admin/messages/{id}/resend",
             web::post().to(messages::resend),
         )
+        .route("/admin/receipts", web::post().to(receipts::send))
         .route("/admin/outbox", web::get().to(messages::outbox))
         .route("/admin/accounts", web::get().to(accounts::list))
         .route(
@@ -106,6 +112,36 @@ fn query(text: &str) -> Result<std::collections::HashMap<String, String>, Refuse
     web::Query::from_query(text)
         .map(web::Query::into_inner)
         .map_err(Refused::bad_request)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn numbers(&self) -> &[String] {
+        match self {
+            Self::One(number) => std::slice::from_ref(number),
+            Self::Many(numbers) => numbers,
+        }
+    }
+}
+
+/// The account with that number, to which something is linked.
+fn paired(world: &World, number: &str) -> Result<Arc<Account>, Refused> {
+    let number = phone_number(number).map_err(Refused::bad_request)?;
+    let account = world.find(&number);
+    account
+        .filter(|account| !account.devices().is_empty())
+        .ok_or_else(|| Refused::not_found(format!("{number} is not paired")))
+}
+
+/// The part before `@g.us`.
+fn group_id(name: &str) -> &str {
+    name.strip_suffix("@g.us").unwrap_or(name)
 }
 
 /// An answer says that it has happened, so it must outlive the process.

@@ -8,7 +8,7 @@ use wacore_libsignal::protocol::{IdentityKey, PreKeyBundle};
 use crate::delivery;
 use crate::device::public_key;
 use crate::journal::{Batch, Position};
-use crate::offline::Origin;
+use crate::offline::{Ack, Origin};
 use crate::session::Member;
 use crate::stanza::{bytes_in, jid, number, required, text};
 use crate::world::unix_millis;
@@ -79,9 +79,7 @@ fn tell_sender(member: &Member, phone: &str, node: &NodeRef<'_>, id: &str) {
         if let Some(kind) = text(node, "type") {
             receipt = receipt.attr("type", kind);
         }
-        if let Some(outlet) = &device.lock().outlet {
-            outlet.send(&receipt.build(), 0);
-        }
+        device.post(&member.world, &receipt.build());
     }
 }
 
@@ -101,16 +99,20 @@ fn answer(member: &Member, node: &NodeRef<'_>, position: Position) -> Result<()>
     Ok(())
 }
 
-/// `<ack class=message>`: the device has given the message up.
+/// `<ack>`: of a message, that the device has given it up; of anything else, that it has it.
 pub(crate) fn bare_ack(member: &Member, node: &NodeRef<'_>) -> Result<()> {
-    if text(node, "class").as_deref() != Some("message") || member.world.faults.drop_acks() {
+    if member.world.faults.drop_acks() {
         return Ok(());
     }
+    let ack = Ack::read(node).context("an <ack> without class")?;
     let id = required(node, "id")?;
     let mut batch = Batch::default();
     let mut state = member.device.lock();
     let name = member.device.name();
-    state.queue.park(&name, &id, &mut batch);
+    match text(node, "class").as_deref() {
+        Some("message") => state.queue.park(&name, &id, &mut batch),
+        _ => state.queue.acknowledged(&name, &ack, &mut batch),
+    }
     member.world.journal.commit(batch);
     Ok(())
 }
@@ -133,7 +135,7 @@ fn retry(member: &Member, node: &NodeRef<'_>) -> Result<()> {
             delivery::resend(world, &member.account, &member.device, &id, keys, count)?;
         }
         Some(Origin::Device { phone, device }) => forward_retry(member, &phone, device, node)?,
-        Some(Origin::Phone { .. }) | None => {}
+        Some(Origin::Phone { .. } | Origin::Server) | None => {}
     }
     answer(member, node, world.journal.tail())
 }

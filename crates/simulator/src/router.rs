@@ -75,7 +75,10 @@ pub(crate) fn route(member: &Member, node: &NodeRef<'_>) -> Result<()> {
         .build();
     member.reply(&ack, position.max(forwarded));
     for (reader, _) in &readers {
-        member.reply(&mail.delivered_to(reader), 0);
+        let receipt = mail.delivered_to(reader);
+        for device in member.account.devices() {
+            device.post(&member.world, &receipt);
+        }
     }
     Ok(())
 }

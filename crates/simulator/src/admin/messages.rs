@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use waproto::buffa::Message as _;
 use waproto::whatsapp::Message;
 
-use super::{Answer, Refused, parse, query, written};
+use super::{Answer, OneOrMany, Refused, parse, query, written};
 use crate::account::Account;
 use crate::delivery::{self, Addressing, Letter};
 use crate::journal::Batch;
@@ -50,13 +50,6 @@ pub(super) struct Request {
     rate: Option<f64>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Type {
@@ -89,10 +82,7 @@ impl Request {
     }
 
     fn contacts(&self, world: &World) -> Result<Vec<Arc<Account>>, Refused> {
-        let numbers = match &self.from {
-            OneOrMany::One(number) => std::slice::from_ref(number),
-            OneOrMany::Many(numbers) => numbers,
-        };
+        let numbers = self.from.numbers();
         if numbers.is_empty() {
             return Err(Refused::bad_request("from names nobody"));
         }

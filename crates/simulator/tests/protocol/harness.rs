@@ -34,6 +34,13 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
+pub(crate) fn text(text: &str) -> wa::Message {
+    wa::Message {
+        conversation: Some(text.to_owned()),
+        ..Default::default()
+    }
+}
+
 pub(crate) async fn simulator(state: Option<&Path>) -> Simulator {
     start_at("127.0.0.1:0", state).await.unwrap()
 }
@@ -119,6 +126,17 @@ impl Control {
             (!message["acked_at"].is_null()).then_some(message)
         })
         .await
+    }
+
+    /// Waits until so much waits for the account's first device.
+    pub(crate) async fn undelivered(&self, phone: &str, count: usize) {
+        eventually("what waits", || async {
+            let accounts = self.get("/admin/accounts").await;
+            let accounts = accounts.as_array().unwrap();
+            let account = accounts.iter().find(|account| account["phone"] == phone)?;
+            (account["devices"][0]["undelivered"] == count).then_some(())
+        })
+        .await;
     }
 
     /// Waits until that account has so many live devices.

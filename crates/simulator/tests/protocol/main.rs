@@ -9,4 +9,5 @@ mod incoming;
 mod linking;
 mod outgoing;
 mod process;
+mod receipts;
 mod survival;

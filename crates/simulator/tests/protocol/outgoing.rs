@@ -1,8 +1,7 @@
 use serde_json::json;
-use whatsapp_rust::waproto::whatsapp as wa;
 use whatsapp_rust::{Jid, wacore::proto_helpers::MessageExt as _};
 
-use crate::harness::{Control, Phone, eventually, simulator};
+use crate::harness::{Control, Phone, eventually, simulator, text};
 
 const CONTACT: &str = "5511888888888";
 
@@ -13,13 +12,6 @@ async fn outbox(control: &Control, count: usize) -> Vec<serde_json::Value> {
         (sent.len() >= count).then_some(sent)
     })
     .await
-}
-
-fn text(text: &str) -> wa::Message {
-    wa::Message {
-        conversation: Some(text.to_owned()),
-        ..Default::default()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
