@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 mod accounts;
+mod calls;
 mod messages;
 mod mock_phone;
 mod receipts;
@@ -36,6 +37,12 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route(
             "/admin/messages/{id}/resend",
             web::post().to(messages::resend),
+        )
+        .route("/admin/calls", web::post().to(calls::ring))
+        .route("/admin/calls", web::get().to(calls::list))
+        .route(
+            "/admin/calls/{id}/terminate",
+            web::post().to(calls::terminate),
         )
         .route("/admin/receipts", web::post().to(receipts::send))
         .route("/admin/outbox", web::get().to(messages::outbox))

@@ -95,6 +95,19 @@ fn seal(
     handset.encrypt(&address, &pad(content), batch)
 }
 
+/// Encrypts something that isn't a message for one device.
+pub(crate) fn seal_for(
+    world: &World,
+    sender: &Account,
+    device: &Device,
+    content: &[u8],
+) -> Result<Sealed> {
+    let mut batch = Batch::default();
+    let sealed = seal(world, &mut sender.handset(), device, content, &mut batch)?;
+    world.journal.commit(batch);
+    Ok(sealed)
+}
+
 /// The sender key, for a device that doesn't have it yet.
 fn give_sender_key(
     world: &World,

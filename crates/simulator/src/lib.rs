@@ -7,6 +7,7 @@
 mod account;
 mod admin;
 mod base64_bytes;
+mod calls;
 mod connection;
 mod delivery;
 mod device;

@@ -14,7 +14,7 @@ use crate::journal::Position;
 use crate::offline::{PATIENCE, Phase};
 use crate::stanza::{bytes_in, iq_error, jid, required, stream_error, text};
 use crate::world::{World, unix_time};
-use crate::{iq, receipts, router};
+use crate::{calls, iq, receipts, router};
 
 /// One connection of a linked device.
 pub(crate) struct Member {
@@ -166,6 +166,7 @@ impl Member {
             "message" => router::route(self, node),
             "receipt" => receipts::receipt(self, node),
             "ack" => receipts::bare_ack(self, node),
+            "call" => calls::heard(self, node),
             "ib" => self.ib(node),
             // Presence and typing have no one to see them; what else comes needs no answer.
             _ => Ok(()),

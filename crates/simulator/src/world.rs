@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use wacore_binary::{Jid, Server};
 
 use crate::account::Account;
+use crate::calls::Calls;
 use crate::device::Device;
 use crate::faults::Faults;
 use crate::groups::Groups;
@@ -29,6 +30,7 @@ pub(crate) struct World {
     pub(crate) groups: Groups,
     pub(crate) ledger: Ledger,
     pub(crate) outbox: Outbox,
+    pub(crate) calls: Calls,
     pub(crate) pairings: Pairings,
     /// Where the senders' work runs, away from the sockets.
     pub(crate) runtime: Handle,
@@ -63,6 +65,7 @@ impl World {
             groups: Groups::default(),
             ledger: Ledger::default(),
             outbox: Outbox::default(),
+            calls: Calls::default(),
             pairings: Pairings::default(),
             runtime: Handle::current(),
             accounts: RwLock::default(),

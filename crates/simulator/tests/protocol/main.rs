@@ -2,6 +2,7 @@
 #![recursion_limit = "512"]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod calls;
 mod control;
 mod endings;
 mod harness;
