@@ -10,6 +10,7 @@ use serde_json::json;
 
 mod accounts;
 mod calls;
+mod groups;
 mod messages;
 mod mock_phone;
 mod receipts;
@@ -38,6 +39,10 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             "/admin/messages/{id}/resend",
             web::post().to(messages::resend),
         )
+        .route("/admin/groups", web::post().to(groups::create))
+        .route("/admin/groups", web::get().to(groups::list))
+        .route("/admin/groups/{id}", web::get().to(groups::show))
+        .route("/admin/groups/{id}/{what}", web::post().to(groups::change))
         .route("/admin/calls", web::post().to(calls::ring))
         .route("/admin/calls", web::get().to(calls::list))
         .route(

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node, NodeRef, Server};
 use waproto::buffa::Message as _;
@@ -144,8 +144,13 @@ impl<'a> Mail<'a> {
         let mut accounts = BTreeMap::new();
         if let Some(id) = self.group_id() {
             let group = member.world.groups.find(id);
-            for phone in group.context("an unknown group")?.members {
-                accounts.insert(phone.clone(), member.world.account(&phone)?);
+            let group = group.context("an unknown group")?;
+            ensure!(
+                group.has(&member.account.phone),
+                "a group that it is not in"
+            );
+            for phone in &group.members {
+                accounts.insert(phone.clone(), member.world.account(phone)?);
             }
         }
         for (jid, _) in &self.direct {

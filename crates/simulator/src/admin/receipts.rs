@@ -153,7 +153,7 @@ pub(super) async fn send(world: web::Data<World>, body: web::Bytes) -> Answer {
         Some(group) => {
             let found = world.groups.find(group_id(group));
             let found = found.ok_or_else(|| Refused::not_found(format!("no group {group}")))?;
-            Some(Jid::group(found.id))
+            Some(Jid::group(found.id.as_str()))
         }
         None => None,
     };
