@@ -13,6 +13,7 @@ mod calls;
 mod groups;
 mod messages;
 mod mock_phone;
+mod presence;
 mod receipts;
 
 use crate::account::Account;
@@ -49,6 +50,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             "/admin/calls/{id}/terminate",
             web::post().to(calls::terminate),
         )
+        .route("/admin/presence", web::post().to(presence::show))
+        .route("/admin/presence", web::get().to(presence::list))
         .route("/admin/receipts", web::post().to(receipts::send))
         .route("/admin/outbox", web::get().to(messages::outbox))
         .route("/admin/accounts", web::get().to(accounts::list))

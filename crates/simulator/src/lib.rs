@@ -23,6 +23,7 @@ mod noise;
 mod offline;
 mod outbox;
 mod pairing;
+mod presence;
 mod ratchets;
 mod receipts;
 mod router;

@@ -14,7 +14,7 @@ use crate::journal::Position;
 use crate::offline::{PATIENCE, Phase};
 use crate::stanza::{bytes_in, iq_error, jid, required, stream_error, text};
 use crate::world::{World, unix_time};
-use crate::{calls, iq, receipts, router};
+use crate::{calls, iq, presence, receipts, router};
 
 /// One connection of a linked device.
 pub(crate) struct Member {
@@ -121,6 +121,9 @@ impl Member {
         {
             state.outlet = None;
             state.phase = Phase::Passive;
+            drop(state);
+            let presences = &self.world.presences;
+            presences.left(&self.account.phone, self.device.id);
         }
     }
 
@@ -168,7 +171,9 @@ impl Member {
             "ack" => receipts::bare_ack(self, node),
             "call" => calls::heard(self, node),
             "ib" => self.ib(node),
-            // Presence and typing have no one to see them; what else comes needs no answer.
+            "presence" => presence::presence_heard(self, node),
+            "chatstate" => presence::chatstate_heard(self, node),
+            // What else comes needs no answer.
             _ => Ok(()),
         }
     }

@@ -20,6 +20,7 @@ use crate::journal::{Batch, Found, Journal};
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
 use crate::pairing::Pairings;
+use crate::presence::Presences;
 use crate::stats::Stats;
 
 pub(crate) struct World {
@@ -31,6 +32,7 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     pub(crate) outbox: Outbox,
     pub(crate) calls: Calls,
+    pub(crate) presences: Presences,
     pub(crate) pairings: Pairings,
     /// Where the senders' work runs, away from the sockets.
     pub(crate) runtime: Handle,
@@ -66,6 +68,7 @@ impl World {
             ledger: Ledger::default(),
             outbox: Outbox::default(),
             calls: Calls::default(),
+            presences: Presences::default(),
             pairings: Pairings::default(),
             runtime: Handle::current(),
             accounts: RwLock::default(),

@@ -10,6 +10,7 @@ mod harness;
 mod incoming;
 mod linking;
 mod outgoing;
+mod presence;
 mod process;
 mod receipts;
 mod survival;
