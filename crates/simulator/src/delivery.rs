@@ -47,6 +47,10 @@ pub(crate) fn send(world: &World, letter: &Letter) -> Result<()> {
         Some(group) => Some(handset.group_encrypt(group, &pad(&letter.content), &mut batch)?),
         None => None,
     };
+    let by_lid = letter.group.as_deref().is_some_and(|group| {
+        let group = world.groups.find(group);
+        group.is_some_and(|group| group.by_lid)
+    });
     for (device, key) in devices.iter().zip(given) {
         let mut encs: Vec<Node> = key.iter().map(|key| enc(key, None)).collect();
         match &group_message {
@@ -56,7 +60,7 @@ pub(crate) fn send(world: &World, letter: &Letter) -> Result<()> {
                 encs.push(enc(&damaged(&message, letter.corrupt)?, None));
             }
         }
-        sealed.push(encode(&letter.envelope(encs)).to_vec());
+        sealed.push(encode(&letter.envelope(encs, by_lid)).to_vec());
     }
     let entry = world.ledger.enter(letter.record(&devices), &mut batch);
     // All at once, in the order of their numbers: either every device has it or none.

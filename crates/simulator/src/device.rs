@@ -28,6 +28,9 @@ pub(crate) struct Profile {
     pub(crate) linked_at: i64,
     /// Whether the phone has shared its app state key with it.
     pub(crate) key_shared: bool,
+    /// Its account's chats are named by LID.
+    #[serde(default)]
+    pub(crate) by_lid: bool,
 }
 
 #[derive(Clone, Serialize, Deserialize)]

@@ -24,6 +24,9 @@ pub(crate) struct Sent {
     /// The decrypted protobuf.
     #[serde(with = "base64_bytes")]
     pub(crate) content: Vec<u8>,
+    /// Encrypted anew, because somebody asked for it.
+    #[serde(default)]
+    pub(crate) again: bool,
     pub(crate) sent_at: String,
 }
 

@@ -18,7 +18,7 @@ use waproto::buffa::Message as _;
 use waproto::whatsapp::client_payload::DevicePairingRegistrationData;
 use waproto::whatsapp::{
     ADVDeviceIdentity, ADVEncryptionType, ADVSignedDeviceIdentity, ADVSignedDeviceIdentityHMAC,
-    ClientPayload,
+    ClientPairingProps, ClientPayload,
 };
 
 mod link_code;
@@ -67,6 +67,7 @@ struct Signing {
     account: Arc<Account>,
     device: u16,
     identity: ADVSignedDeviceIdentity,
+    by_lid: bool,
     done: oneshot::Sender<Result<()>>,
 }
 
@@ -211,6 +212,7 @@ impl Registration {
                 device_identity: identity.encode_to_vec(),
                 linked_at: unix_time(),
                 key_shared: false,
+                by_lid: signing.by_lid,
             },
         );
         let mut batch = Batch::default();
@@ -231,7 +233,12 @@ impl Registration {
 
 /// A phone scans the code. Without a number, clients that registered under one push name share
 /// an account, and others get one each.
-pub(crate) async fn scan(world: &World, qr: &str, phone: Option<&str>) -> Result<Paired> {
+pub(crate) async fn scan(
+    world: &World,
+    qr: &str,
+    phone: Option<&str>,
+    by_lid: bool,
+) -> Result<Paired> {
     let qr = QrCode::parse(qr)?;
     let registration = world
         .pairings
@@ -250,7 +257,9 @@ pub(crate) async fn scan(world: &World, qr: &str, phone: Option<&str>) -> Result
         None => account_for(world, registration.push_name.as_deref())?,
     };
     ensure!(!account.standing().banned, "{} is banned", account.phone);
-    registration.pair(world, account, &qr.adv_secret).await
+    registration
+        .pair(world, account, &qr.adv_secret, by_lid)
+        .await
 }
 
 fn account_for(world: &World, push_name: Option<&str>) -> Result<Arc<Account>> {
@@ -277,9 +286,10 @@ impl Registration {
         world: &World,
         account: Arc<Account>,
         adv_secret: &[u8],
+        by_lid: bool,
     ) -> Result<Paired> {
         let (done, signed) = oneshot::channel();
-        let device = self.start(&account, adv_secret, done)?;
+        let device = self.start(&account, adv_secret, by_lid, done)?;
         world.keep(&account);
         tokio::time::timeout(SIGNING, signed)
             .await
@@ -296,6 +306,7 @@ impl Registration {
         &self,
         account: &Arc<Account>,
         adv_secret: &[u8],
+        by_lid: bool,
         done: oneshot::Sender<Result<()>>,
     ) -> Result<u16> {
         let mut signing = self.signing.lock().expect("no panic here");
@@ -315,8 +326,13 @@ impl Registration {
             account_type: Some(ADVEncryptionType::E2EE),
         };
         let iq = message_id();
+        let props = ClientPairingProps {
+            is_chat_db_lid_migrated: Some(by_lid),
+            ..Default::default()
+        };
         let children = [
             leaf("device-identity", container.encode_to_vec()),
+            leaf("client-props", props.encode_to_vec()),
             NodeBuilder::new("platform").attr("name", "android").build(),
             NodeBuilder::new("device")
                 .attr("jid", Jid::pn_device(account.phone.as_str(), device))
@@ -336,6 +352,7 @@ impl Registration {
             account: account.clone(),
             device,
             identity,
+            by_lid,
             done,
         });
         self.outlet.send(&success, 0);

@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node, NodeRef, Server};
+use wacore_binary::{Jid, NodeRef};
 use waproto::buffa::Message as _;
 use waproto::whatsapp::Message;
+
+mod mail;
+
+use mail::{Enc, Mail, kinds};
 
 use crate::account::Account;
 use crate::journal::Batch;
@@ -16,31 +20,12 @@ use crate::ledger::rfc3339;
 use crate::offline::{Origin, Waiting};
 use crate::outbox::{Sent, text_of};
 use crate::session::Member;
-use crate::stanza::{encode, jid, required, text};
+use crate::stanza::encode;
 use crate::world::{unix_millis, unix_time};
-
-/// An `<enc>` of the sender.
-#[derive(Clone, Copy)]
-struct Enc<'a> {
-    kind: &'a str,
-    bytes: &'a [u8],
-}
-
-/// What one message is made of.
-struct Mail<'a> {
-    id: String,
-    stanza_type: String,
-    to: Jid,
-    /// For single devices.
-    direct: Vec<(Jid, Enc<'a>)>,
-    /// For everyone in the group.
-    group: Option<Enc<'a>>,
-    device_identity: Option<&'a [u8]>,
-}
 
 pub(crate) fn route(member: &Member, node: &NodeRef<'_>) -> Result<()> {
     let kinds = kinds(node);
-    let mail = Mail::read(node, &kinds)?;
+    let mail = Mail::read(&member.world, node, &kinds)?;
     let mut batch = Batch::default();
     let recipients = mail.recipients(member)?;
     let mut readers = Vec::new();
@@ -83,68 +68,11 @@ pub(crate) fn route(member: &Member, node: &NodeRef<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The types of all `<enc>` below, which live as long as the stanza's other borrows.
-fn kinds(node: &NodeRef<'_>) -> Vec<String> {
-    let mut kinds = Vec::new();
-    each_enc(node, |_, enc| {
-        kinds.push(text(enc, "type").unwrap_or_default());
-    });
-    kinds
-}
-
-/// Visits the `<enc>` for single devices, with their address, and those for all.
-fn each_enc<'n, 'a>(node: &'n NodeRef<'a>, mut visit: impl FnMut(Option<Jid>, &'n NodeRef<'a>)) {
-    if let Some(participants) = node.get_optional_child("participants") {
-        for to in participants.get_children_by_tag("to") {
-            for enc in to.get_children_by_tag("enc") {
-                visit(jid(to, "jid"), enc);
-            }
-        }
-    }
-    for enc in node.get_children_by_tag("enc") {
-        visit(None, enc);
-    }
-}
-
-impl<'a> Mail<'a> {
-    fn read<'n: 'a>(node: &'n NodeRef<'_>, kinds: &'a [String]) -> Result<Self> {
-        let to = jid(node, "to").context("<message> without to")?;
-        let mut direct = Vec::new();
-        let mut group = None;
-        let mut kind = kinds.iter();
-        each_enc(node, |device, enc| {
-            let enc = Enc {
-                kind: kind.next().map_or("", String::as_str),
-                bytes: enc.content_bytes().unwrap_or_default(),
-            };
-            match device {
-                Some(device) => direct.push((device, enc)),
-                None if to.server == Server::Group => group = Some(enc),
-                None => direct.push((to.clone(), enc)),
-            }
-        });
-        Ok(Self {
-            id: required(node, "id")?,
-            stanza_type: text(node, "type").unwrap_or_else(|| "text".to_owned()),
-            device_identity: node
-                .get_optional_child("device-identity")
-                .and_then(|identity| identity.content_bytes()),
-            to,
-            direct,
-            group,
-        })
-    }
-
-    fn group_id(&self) -> Option<&str> {
-        (self.to.server == Server::Group).then_some(self.to.user.as_str())
-    }
-
+impl Mail<'_> {
     /// Every number concerned, the sender's own among them.
     fn recipients(&self, member: &Member) -> Result<Vec<Arc<Account>>> {
         let mut accounts = BTreeMap::new();
-        if let Some(id) = self.group_id() {
-            let group = member.world.groups.find(id);
-            let group = group.context("an unknown group")?;
+        if let Some(group) = &self.group {
             ensure!(
                 group.has(&member.account.phone),
                 "a group that it is not in"
@@ -160,7 +88,7 @@ impl<'a> Mail<'a> {
         Ok(accounts.into_values().collect())
     }
 
-    fn enc_for(&self, member: &Member, account: &Account, device: u16) -> Option<Enc<'a>> {
+    fn enc_for(&self, member: &Member, account: &Account, device: u16) -> Option<Enc<'_>> {
         let mine = |jid: &Jid| {
             let same = jid.device == device;
             same && member
@@ -193,11 +121,13 @@ impl<'a> Mail<'a> {
                     .as_deref()
             {
                 handset.learn_sender_key(id, &from, key, batch)?;
+                // Who has asked for it again gets both at once.
+                content = Some(bytes).filter(|_| self.again);
             } else {
                 content = Some(bytes);
             }
         }
-        if let (Some(id), Some(enc)) = (self.group_id(), self.group) {
+        if let (Some(id), Some(enc)) = (self.group_id(), self.for_all) {
             content = Some(handset.group_decrypt(id, &from, enc.bytes, batch)?);
         }
         let own = account.phone == member.account.phone && self.to.user != account.phone;
@@ -216,6 +146,7 @@ impl<'a> Mail<'a> {
             r#type: if text.is_some() { "text" } else { "other" }.to_owned(),
             text,
             content: content.to_vec(),
+            again: self.again,
             sent_at: rfc3339(unix_millis()),
         }
     }
@@ -228,7 +159,7 @@ impl<'a> Mail<'a> {
                 let itself = account.phone == member.account.phone && device.id == member.device.id;
                 let mut encs: Vec<Enc<'_>> = Vec::new();
                 encs.extend(self.enc_for(member, account, device.id));
-                encs.extend(self.group);
+                encs.extend(self.for_all);
                 if itself || encs.is_empty() {
                     continue;
                 }
@@ -251,60 +182,6 @@ impl<'a> Mail<'a> {
             }
         }
         last
-    }
-
-    fn envelope(&self, member: &Member, to: &Account, encs: &[Enc<'_>]) -> Node {
-        let device = member.device.id;
-        let by = member.account.jid().with_device(device);
-        let lid = member.account.lid_jid().with_device(device);
-        let mut message = NodeBuilder::new("message")
-            .attr("id", self.id.as_str())
-            .attr("t", unix_time())
-            .attr("type", self.stanza_type.as_str())
-            .attr("notify", member.account.standing().name);
-        message = match self.group_id() {
-            Some(_) => message
-                .attr("from", self.to.clone())
-                .attr("participant", by)
-                .attr("participant_lid", lid)
-                .attr("addressing_mode", "pn"),
-            None => message.attr("from", by).attr("sender_lid", lid),
-        };
-        if to.phone == member.account.phone && self.group_id().is_none() {
-            message = message.attr("recipient", self.to.to_non_ad());
-        }
-        let mut children: Vec<Node> = encs
-            .iter()
-            .map(|enc| {
-                NodeBuilder::new("enc")
-                    .attr("v", 2)
-                    .attr("type", enc.kind)
-                    .bytes(enc.bytes)
-                    .build()
-            })
-            .collect();
-        if let Some(identity) = self.device_identity {
-            children.push(crate::stanza::leaf("device-identity", identity));
-        }
-        message.children(children).build()
-    }
-
-    /// The reader's phone says that it has the message.
-    fn delivered_to(&self, reader: &Account) -> Node {
-        self.receipt_from(reader).build()
-    }
-
-    fn receipt_from(&self, reader: &Account) -> NodeBuilder {
-        let receipt = NodeBuilder::new("receipt")
-            .attr("id", self.id.as_str())
-            .attr("t", unix_time());
-        match (self.group_id(), self.to.server) {
-            (Some(_), _) => receipt
-                .attr("from", self.to.clone())
-                .attr("participant", reader.jid()),
-            (None, Server::Lid) => receipt.attr("from", reader.lid_jid()),
-            (None, _) => receipt.attr("from", reader.jid()),
-        }
     }
 }
 

@@ -27,7 +27,12 @@ pub(super) async fn scan_qr(
         None => None,
     };
     let code = std::str::from_utf8(&body).map_err(Refused::bad_request)?;
-    let paired = pairing::scan(&world, code, phone.as_deref());
+    let by_lid = match parameters.get("lid_migrated").map(String::as_str) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Refused::bad_request("lid_migrated is true or false")),
+    };
+    let paired = pairing::scan(&world, code, phone.as_deref(), by_lid);
     linked(&world, paired.await.map_err(Refused::conflict)?).await
 }
 
@@ -36,12 +41,14 @@ pub(super) async fn scan_qr(
 struct TypedIn {
     phone_number: String,
     code: String,
+    #[serde(default)]
+    lid_migrated: bool,
 }
 
 pub(super) async fn enter_code(world: web::Data<World>, body: web::Bytes) -> Answer {
     let typed: TypedIn = parse(&body)?;
     let phone = phone_number(&typed.phone_number).map_err(Refused::bad_request)?;
-    let paired = pairing::enter(&world, &phone, &typed.code).await;
+    let paired = pairing::enter(&world, &phone, &typed.code, typed.lid_migrated).await;
     let paired = paired.map_err(|error| match error {
         CodeError::Malformed => Refused::bad_request("a code is eight letters and digits"),
         CodeError::NobodyWaits => {

@@ -64,14 +64,19 @@ impl Letter {
         field(DEVICE_SENT_MESSAGE, &copy)
     }
 
-    pub(super) fn envelope(&self, encs: Vec<Node>) -> Node {
+    /// In a group whose members are named by LID, so is the sender.
+    pub(super) fn envelope(&self, encs: Vec<Node>, group_by_lid: bool) -> Node {
         let sender = self.sender();
-        let (by, beside) = match self.addressing {
+        let addressing = match self.addressing {
+            Addressing::Pn if group_by_lid => Addressing::Lid,
+            other => other,
+        };
+        let (by, beside) = match addressing {
             Addressing::Pn => (sender.jid(), Some(sender.lid_jid())),
             Addressing::Lid => (sender.lid_jid(), Some(sender.jid())),
             Addressing::LidOnly => (sender.lid_jid(), None),
         };
-        let by_number = self.addressing == Addressing::Pn;
+        let by_number = addressing == Addressing::Pn;
         let mut message = NodeBuilder::new("message")
             .attr("id", self.id.as_str())
             .attr("t", unix_time())

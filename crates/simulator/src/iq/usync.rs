@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Node, NodeRef};
+use wacore_binary::{Node, NodeRef, Server};
 
 use super::Reply;
 use crate::account::Account;
@@ -90,11 +90,20 @@ fn answer_for(member: &Member, user: &NodeRef<'_>, wanted: &[&str]) -> Result<No
             _ => {}
         }
     }
-    Ok(NodeBuilder::new("user")
-        .attr("jid", named.unwrap_or_else(|| account.jid()))
-        .attr("pn_jid", account.jid())
-        .children(children)
-        .build())
+    let by_lid = member.device.lock().profile.by_lid;
+    let user = NodeBuilder::new("user");
+    let user = match named {
+        // Whoever knows a LID only does not learn the number by it.
+        Some(jid) if jid.server == Server::Lid => user.attr("jid", jid),
+        Some(jid) => user.attr("jid", jid).attr("pn_jid", account.jid()),
+        None if by_lid => user
+            .attr("jid", account.lid_jid())
+            .attr("pn_jid", account.jid()),
+        None => user
+            .attr("jid", account.jid())
+            .attr("pn_jid", account.jid()),
+    };
+    Ok(user.children(children).build())
 }
 
 /// The phone and what is linked to it.

@@ -69,7 +69,12 @@ impl From<anyhow::Error> for CodeError {
 }
 
 /// The phone with that number is given the code that a client shows.
-pub(crate) async fn enter(world: &World, phone: &str, code: &str) -> Result<Paired, CodeError> {
+pub(crate) async fn enter(
+    world: &World,
+    phone: &str,
+    code: &str,
+    by_lid: bool,
+) -> Result<Paired, CodeError> {
     let code: String = code
         .chars()
         .filter(|c| !matches!(c, '-' | ' '))
@@ -91,7 +96,7 @@ pub(crate) async fn enter(world: &World, phone: &str, code: &str) -> Result<Pair
         return Err(anyhow!("{phone} is banned").into());
     }
     let secret = registration.exchange_keys(account.clone(), code).await?;
-    Ok(registration.pair(world, account, &secret).await?)
+    Ok(registration.pair(world, account, &secret, by_lid).await?)
 }
 
 impl Registration {

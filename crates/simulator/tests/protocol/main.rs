@@ -8,6 +8,7 @@ mod endings;
 mod groups;
 mod harness;
 mod incoming;
+mod lid;
 mod linking;
 mod outgoing;
 mod presence;
