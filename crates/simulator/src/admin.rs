@@ -15,6 +15,7 @@ mod messages;
 mod mock_phone;
 mod presence;
 mod receipts;
+mod retry;
 
 use crate::account::Account;
 use crate::faults::Wish;
@@ -52,6 +53,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         )
         .route("/admin/presence", web::post().to(presence::show))
         .route("/admin/presence", web::get().to(presence::list))
+        .route("/admin/retry", web::post().to(retry::ask))
         .route("/admin/receipts", web::post().to(receipts::send))
         .route("/admin/outbox", web::get().to(messages::outbox))
         .route("/admin/accounts", web::get().to(accounts::list))

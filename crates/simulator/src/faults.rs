@@ -10,6 +10,7 @@ pub(crate) struct Faults {
     drop_acks: AtomicBool,
     refuse_connections: AtomicBool,
     latency_ms: AtomicU64,
+    unread: AtomicU64,
 }
 
 /// What is asked for; what is left out stays as it is.
@@ -19,6 +20,7 @@ pub(crate) struct Wish {
     pub(crate) drop_acks: Option<bool>,
     pub(crate) refuse_connections: Option<bool>,
     pub(crate) latency_ms: Option<u64>,
+    pub(crate) unread: Option<u64>,
 }
 
 impl Faults {
@@ -32,6 +34,9 @@ impl Faults {
         if let Some(milliseconds) = wish.latency_ms {
             self.latency_ms.store(milliseconds, Ordering::Relaxed);
         }
+        if let Some(count) = wish.unread {
+            self.unread.store(count, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn current(&self) -> Wish {
@@ -39,6 +44,7 @@ impl Faults {
             drop_acks: Some(self.drop_acks()),
             refuse_connections: Some(self.refuse_connections()),
             latency_ms: Some(self.latency_ms.load(Ordering::Relaxed)),
+            unread: Some(self.unread.load(Ordering::Relaxed)),
         }
     }
 
@@ -50,6 +56,15 @@ impl Faults {
     /// New connections are answered with 503.
     pub(crate) fn refuse_connections(&self) -> bool {
         self.refuse_connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether a contact fails to read what it just got; so many times, and no more.
+    pub(crate) fn take_unread(&self) -> bool {
+        let left = |left: u64| left.checked_sub(1);
+        let taken = self
+            .unread
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        taken.is_ok()
     }
 
     /// What every stanza to a client waits before it goes out.

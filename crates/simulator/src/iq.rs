@@ -14,7 +14,7 @@ mod groups;
 mod keys;
 mod usync;
 
-pub(crate) use keys::warn_of_few_prekeys;
+pub(crate) use keys::{phone_keys, warn_of_few_prekeys};
 
 /// What a question leads to: children of the result, or an error, once a position is durable.
 pub(crate) struct Reply {

@@ -57,6 +57,15 @@ impl Outbox {
         Ok(())
     }
 
+    /// What the account has sent under that id.
+    pub(crate) fn find(&self, from: &str, id: &str) -> Option<Sent> {
+        let all = self.sent.lock().expect("no panic here");
+        let mut newest_first = all.sent.iter().rev();
+        newest_first
+            .find(|sent| sent.id == id && sent.from == from)
+            .cloned()
+    }
+
     pub(crate) fn list(&self, from: Option<&str>) -> Vec<Sent> {
         let all = self.sent.lock().expect("no panic here");
         let wanted = all

@@ -1,17 +1,19 @@
 //! A device says that it has a message, can't read one, or doesn't want it any more.
 
 use anyhow::{Context as _, Result};
-use wacore_binary::NodeRef;
 use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{Node, NodeRef};
 use wacore_libsignal::protocol::{IdentityKey, PreKeyBundle};
 
+use crate::account::Account;
 use crate::delivery;
 use crate::device::public_key;
+use crate::iq::phone_keys;
 use crate::journal::{Batch, Position};
 use crate::offline::{Ack, Origin};
 use crate::session::Member;
-use crate::stanza::{bytes_in, jid, number, required, text};
-use crate::world::unix_millis;
+use crate::stanza::{bytes_in, jid, leaf, number, required, text};
+use crate::world::{World, unix_millis};
 
 /// Retries after which a sender gives up, as phones do.
 const MAX_RETRIES: u32 = 5;
@@ -138,6 +140,41 @@ fn retry(member: &Member, node: &NodeRef<'_>) -> Result<()> {
         Some(Origin::Phone { .. } | Origin::Server) | None => {}
     }
     answer(member, node, world.journal.tail())
+}
+
+/// A phone asks a device for a message that it couldn't read.
+pub(crate) struct Request<'a> {
+    pub(crate) id: &'a str,
+    /// How often it has asked, this time included.
+    pub(crate) count: u32,
+    /// Give new keys along, for a new session.
+    pub(crate) keys: bool,
+}
+
+impl Request<'_> {
+    /// The receipt that asks, made of one that says who and what.
+    pub(crate) fn stanza(
+        &self,
+        world: &World,
+        reader: &Account,
+        receipt: NodeBuilder,
+    ) -> Result<Node> {
+        let retry = NodeBuilder::new("retry")
+            .attr("v", 1)
+            .attr("id", self.id)
+            .attr("t", unix_millis() / 1000)
+            .attr("count", self.count)
+            .build();
+        let registration = reader.keys.registration_id.to_be_bytes();
+        let mut children = vec![retry, leaf("registration", registration.to_vec())];
+        if self.keys {
+            let mut batch = Batch::default();
+            let keys = phone_keys(reader, &mut batch)?;
+            world.journal.commit(batch);
+            children.push(NodeBuilder::new("keys").children(keys).build());
+        }
+        Ok(receipt.attr("type", "retry").children(children).build())
+    }
 }
 
 /// The keys that a retry receipt may bring.

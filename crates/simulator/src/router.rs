@@ -19,6 +19,7 @@ use crate::journal::Batch;
 use crate::ledger::rfc3339;
 use crate::offline::{Origin, Waiting};
 use crate::outbox::{Sent, text_of};
+use crate::receipts::Request;
 use crate::session::Member;
 use crate::stanza::encode;
 use crate::world::{unix_millis, unix_time};
@@ -30,6 +31,10 @@ pub(crate) fn route(member: &Member, node: &NodeRef<'_>) -> Result<()> {
     let recipients = mail.recipients(member)?;
     let mut readers = Vec::new();
     for account in &recipients {
+        if mail.is_for(member, account) && member.world.faults.take_unread() {
+            ask_again(member, &mail, account)?;
+            continue;
+        }
         let read = mail.read_by(member, account, &mut batch);
         match read {
             Ok(Some(content)) => readers.push((account.clone(), content)),
@@ -41,7 +46,7 @@ pub(crate) fn route(member: &Member, node: &NodeRef<'_>) -> Result<()> {
                     to = account.phone,
                     "the phone cannot decrypt it: {error:#}"
                 );
-                ask_again(member, &mail, account);
+                ask_again(member, &mail, account)?;
             }
         }
     }
@@ -86,6 +91,12 @@ impl Mail<'_> {
             accounts.insert(account.phone.clone(), account);
         }
         Ok(accounts.into_values().collect())
+    }
+
+    /// Whether that account's phone is one of those who shall read it.
+    fn is_for(&self, member: &Member, account: &Account) -> bool {
+        let own = account.phone == member.account.phone && self.to.user != account.phone;
+        !own && (self.for_all.is_some() || self.enc_for(member, account, 0).is_some())
     }
 
     fn enc_for(&self, member: &Member, account: &Account, device: u16) -> Option<Enc<'_>> {
@@ -186,21 +197,13 @@ impl Mail<'_> {
 }
 
 /// The phone couldn't read it and asks the device to send it again.
-fn ask_again(member: &Member, mail: &Mail<'_>, account: &Account) {
-    let retry = NodeBuilder::new("retry")
-        .attr("v", 1)
-        .attr("id", mail.id.as_str())
-        .attr("t", unix_time())
-        .attr("count", 1)
-        .build();
-    let registration = account.keys.registration_id.to_be_bytes();
-    let receipt = mail
-        .receipt_from(account)
-        .attr("type", "retry")
-        .children([
-            retry,
-            crate::stanza::leaf("registration", registration.to_vec()),
-        ])
-        .build();
-    member.reply(&receipt, 0);
+fn ask_again(member: &Member, mail: &Mail<'_>, account: &Account) -> Result<()> {
+    let request = Request {
+        id: &mail.id,
+        count: 1,
+        keys: false,
+    };
+    let receipt = request.stanza(&member.world, account, mail.receipt_from(account))?;
+    member.device.post(&member.world, &receipt);
+    Ok(())
 }

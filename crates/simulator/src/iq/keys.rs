@@ -6,6 +6,7 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node, NodeRef};
 
 use super::Reply;
+use crate::account::Account;
 use crate::delivery;
 use crate::device::{OneTimePreKey, SignedPreKey, State};
 use crate::journal::Batch;
@@ -151,16 +152,10 @@ fn bundle(member: &Member, jid: &Jid, batch: &mut Batch) -> Result<Option<Vec<No
         return Ok(None);
     };
     if jid.device == 0 {
-        let (id, key) = account.handset().issue_prekey(batch);
-        let (signed_id, signed, signature) = account.keys.signed_prekey()?;
-        let identity = account.keys.identity()?.public_key;
-        return Ok(Some(vec![
-            leaf("registration", account.keys.registration_id.to_be_bytes()),
-            leaf("type", [5]),
-            leaf("identity", identity.public_key_bytes()),
-            skey(signed_id, signed.public_key_bytes(), signature),
-            prekey(id, key.public_key_bytes()),
-        ]));
+        let registration = account.keys.registration_id.to_be_bytes();
+        let mut children = vec![leaf("registration", registration)];
+        children.extend(phone_keys(&account, batch)?);
+        return Ok(Some(children));
     }
     let Some(device) = account.device(jid.device) else {
         return Ok(None);
@@ -179,6 +174,19 @@ fn bundle(member: &Member, jid: &Jid, batch: &mut Batch) -> Result<Option<Vec<No
     ];
     children.extend(one_time.map(|key| prekey(key.id, &key.public)));
     Ok(Some(children))
+}
+
+/// What starts a session with a phone; the one-time prekey among it is for one only.
+pub(crate) fn phone_keys(account: &Account, batch: &mut Batch) -> Result<Vec<Node>> {
+    let (id, key) = account.handset().issue_prekey(batch);
+    let (signed_id, signed, signature) = account.keys.signed_prekey()?;
+    let identity = account.keys.identity()?.public_key;
+    Ok(vec![
+        leaf("type", [5]),
+        leaf("identity", identity.public_key_bytes()),
+        prekey(id, key.public_key_bytes()),
+        skey(signed_id, signed.public_key_bytes(), signature),
+    ])
 }
 
 /// Tells a connected device when its prekeys run out.

@@ -14,4 +14,5 @@ mod outgoing;
 mod presence;
 mod process;
 mod receipts;
+mod retries;
 mod survival;
