@@ -11,6 +11,7 @@ use serde_json::json;
 mod accounts;
 mod calls;
 mod groups;
+mod media;
 mod messages;
 mod mock_phone;
 mod presence;
@@ -53,6 +54,13 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         )
         .route("/admin/presence", web::post().to(presence::show))
         .route("/admin/presence", web::get().to(presence::list))
+        .route("/admin/media", web::post().to(media::create))
+        .route("/admin/media", web::get().to(media::list))
+        .route(
+            "/admin/media/{path:.*}/corrupt",
+            web::post().to(media::corrupt),
+        )
+        .route("/admin/media/{path:.*}", web::delete().to(media::delete))
         .route("/admin/retry", web::post().to(retry::ask))
         .route("/admin/receipts", web::post().to(receipts::send))
         .route("/admin/outbox", web::get().to(messages::outbox))

@@ -30,9 +30,11 @@ const HANDSHAKE: Duration = Duration::from_secs(20);
 /// Between the last stanza and the end of the socket, so that the client reads that stanza first.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Speaks the protocol over the socket until either side ends it.
+/// Speaks the protocol over the socket until either side ends it. `host` is what the client calls
+/// this server.
 pub(crate) async fn serve(
     world: Arc<World>,
+    host: String,
     mut socket: Session,
     messages: AggregatedMessageStream,
 ) {
@@ -77,9 +79,10 @@ pub(crate) async fn serve(
         closed,
     };
     let payload = agreement.payload;
+    let key = agreement.client_key;
     let result = match payload.device_pairing_data.is_set() {
-        true => pairing::serve(&world, &payload, agreement.client_key, outlet, incoming).await,
-        false => session::serve(&world, &payload, agreement.client_key, outlet, incoming).await,
+        true => pairing::serve(&world, &payload, key, outlet, incoming).await,
+        false => session::serve(&world, host, &payload, key, outlet, incoming).await,
     };
     if let Err(error) = result {
         tracing::debug!("connection ended: {error:#}");

@@ -1,6 +1,6 @@
 //! How the server misbehaves; all off at start.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ pub(crate) struct Faults {
     refuse_connections: AtomicBool,
     latency_ms: AtomicU64,
     unread: AtomicU64,
+    media_status: AtomicU16,
 }
 
 /// What is asked for; what is left out stays as it is.
@@ -21,6 +22,8 @@ pub(crate) struct Wish {
     pub(crate) refuse_connections: Option<bool>,
     pub(crate) latency_ms: Option<u64>,
     pub(crate) unread: Option<u64>,
+    /// 0 is none.
+    pub(crate) media_status: Option<u16>,
 }
 
 impl Faults {
@@ -37,6 +40,9 @@ impl Faults {
         if let Some(count) = wish.unread {
             self.unread.store(count, Ordering::Relaxed);
         }
+        if let Some(status) = wish.media_status {
+            self.media_status.store(status, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn current(&self) -> Wish {
@@ -45,6 +51,7 @@ impl Faults {
             refuse_connections: Some(self.refuse_connections()),
             latency_ms: Some(self.latency_ms.load(Ordering::Relaxed)),
             unread: Some(self.unread.load(Ordering::Relaxed)),
+            media_status: Some(self.media_status.load(Ordering::Relaxed)),
         }
     }
 
@@ -65,6 +72,11 @@ impl Faults {
             .unread
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
         taken.is_ok()
+    }
+
+    /// What uploads and downloads are refused with.
+    pub(crate) fn media_status(&self) -> Option<u16> {
+        Some(self.media_status.load(Ordering::Relaxed)).filter(|status| *status != 0)
     }
 
     /// What every stanza to a client waits before it goes out.

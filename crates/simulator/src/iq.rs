@@ -12,6 +12,7 @@ use crate::stanza::{empty, iq_error, iq_result, required, text};
 
 mod groups;
 mod keys;
+mod media;
 mod usync;
 
 pub(crate) use keys::{phone_keys, warn_of_few_prekeys};
@@ -63,6 +64,7 @@ pub(crate) fn answer(member: &Member, node: &NodeRef<'_>) -> Result<()> {
             return log_out(member, &id);
         }
         "passive" | "w:p" => Reply::done(),
+        "w:m" if node.get_optional_child("media_conn").is_some() => media::connection(member),
         "abt" => Reply::with(vec![props()]),
         "w" => Reply::with(vec![empty("props")]),
         "blocklist" => Reply::with(vec![

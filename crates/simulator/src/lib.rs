@@ -19,6 +19,7 @@ mod handshake;
 mod iq;
 mod journal;
 mod ledger;
+mod media;
 mod noise;
 mod offline;
 mod outbox;

@@ -8,6 +8,8 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
 use anyhow::{Context as _, Result};
 
+mod media;
+
 use crate::world::World;
 use crate::{admin, connection};
 
@@ -43,6 +45,7 @@ impl Simulator {
             App::new()
                 .app_data(shared.clone())
                 .route("/ws/chat", web::get().to(chat))
+                .configure(media::routes)
                 .configure(admin::routes)
         })
         .disable_signals()
@@ -98,6 +101,12 @@ async fn chat(
         .max_frame_size(MAX_FRAME)
         .aggregate_continuations()
         .max_continuation_size(MAX_FRAME);
-    rt::spawn(connection::serve(world.into_inner(), socket, messages));
+    let host = request.connection_info().host().to_owned();
+    rt::spawn(connection::serve(
+        world.into_inner(),
+        host,
+        socket,
+        messages,
+    ));
     Ok(response)
 }

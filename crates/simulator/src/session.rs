@@ -22,11 +22,14 @@ pub(crate) struct Member {
     pub(crate) account: Arc<Account>,
     pub(crate) device: Arc<Device>,
     pub(crate) outlet: Outlet,
+    /// What the client calls this server.
+    pub(crate) host: String,
 }
 
 /// Logs the device in and serves it until the connection ends.
 pub(crate) async fn serve(
     world: &Arc<World>,
+    host: String,
     payload: &ClientPayload,
     noise_key: [u8; 32],
     outlet: Outlet,
@@ -50,6 +53,7 @@ pub(crate) async fn serve(
         account,
         device,
         outlet,
+        host,
     };
     member.attach();
     let result = member.listen(&mut incoming).await;

@@ -18,6 +18,7 @@ use crate::groups::Groups;
 use crate::handshake::ServerIdentity;
 use crate::journal::{Batch, Found, Journal};
 use crate::ledger::Ledger;
+use crate::media::Media;
 use crate::outbox::Outbox;
 use crate::pairing::Pairings;
 use crate::presence::Presences;
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     pub(crate) outbox: Outbox,
     pub(crate) calls: Calls,
+    pub(crate) media: Media,
     pub(crate) presences: Presences,
     pub(crate) pairings: Pairings,
     /// Where the senders' work runs, away from the sockets.
@@ -68,6 +70,7 @@ impl World {
             ledger: Ledger::default(),
             outbox: Outbox::default(),
             calls: Calls::default(),
+            media: Media::default(),
             presences: Presences::default(),
             pairings: Pairings::default(),
             runtime: Handle::current(),

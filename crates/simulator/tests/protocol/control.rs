@@ -84,8 +84,8 @@ async fn faults_are_set_one_by_one_and_shown() {
     let faults = control
         .post("/admin/faults", r#"{"drop_acks": true}"#)
         .await;
-    let expected =
-        json!({"drop_acks": true, "refuse_connections": false, "latency_ms": 5, "unread": 0});
+    let expected = json!({"drop_acks": true, "refuse_connections": false, "latency_ms": 5, "unread": 0,
+        "media_status": 0});
     assert_eq!(faults, expected);
     assert_eq!(control.get("/admin/faults").await, expected);
     simulator.stop().await;

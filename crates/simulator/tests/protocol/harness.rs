@@ -8,6 +8,7 @@ use serde_json::Value;
 use simulator::{Config, Simulator};
 use tracing_subscriber::EnvFilter;
 use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::http::{HttpClient, HttpRequest, HttpResponse};
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 use whatsapp_rust::types::events::Event;
 use whatsapp_rust::types::message::MessageInfo;
@@ -94,6 +95,27 @@ impl Control {
         answer
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Value {
+        let url = format!("http://{}{path}", self.address);
+        let answer = self.http.delete(url).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "DELETE {path}");
+        answer.json().await.unwrap()
+    }
+
+    /// Status, range and bytes of a part of a file.
+    pub(crate) async fn fetch(&self, path: &str, range: &str) -> (u16, String, Vec<u8>) {
+        let url = format!("http://{}{path}", self.address);
+        let answer = self.http.get(url).header("range", range).send();
+        let answer = answer.await.unwrap();
+        let place = answer.headers().get("content-range");
+        let place = place.map(|place| place.to_str().unwrap().to_owned());
+        (
+            answer.status().as_u16(),
+            place.unwrap_or_default(),
+            answer.bytes().await.unwrap().to_vec(),
+        )
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let url = format!("http://{}{path}", self.address);
         let answer = self.http.get(url).send().await.unwrap();
@@ -150,6 +172,28 @@ impl Control {
             (live == devices).then_some(())
         })
         .await;
+    }
+}
+
+/// The client's way to the media hosts, which it knows by https only.
+struct PlainHttp(reqwest::Client);
+
+#[async_trait]
+impl HttpClient for PlainHttp {
+    async fn execute(&self, request: HttpRequest) -> Result<HttpResponse> {
+        let url = request.url.replacen("https://", "http://", 1);
+        let mut call = self.0.request(request.method.parse()?, url);
+        for (name, value) in &request.headers {
+            call = call.header(name, value);
+        }
+        if let Some(body) = request.body {
+            call = call.body(body);
+        }
+        let answer = call.send().await?;
+        Ok(HttpResponse {
+            status_code: answer.status().as_u16(),
+            body: answer.bytes().await?.to_vec(),
+        })
     }
 }
 
@@ -222,6 +266,9 @@ impl Phone {
         let mut builder = Bot::builder()
             .with_backend_arc(backend.clone())
             .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url))
+            .with_http_client(PlainHttp(
+                reqwest::Client::builder().no_proxy().build().unwrap(),
+            ))
             .with_version(VERSION)
             .skip_history_sync()
             .with_inbound_durability_hook(Hook { seen: seen.clone() })

@@ -10,6 +10,7 @@ mod harness;
 mod incoming;
 mod lid;
 mod linking;
+mod media;
 mod outgoing;
 mod presence;
 mod process;
