@@ -16,6 +16,8 @@ use crate::event_type::EventType;
 use crate::phone::Phone;
 use crate::schema::whatsapp_connections as connections;
 
+pub use self::report::Code;
+
 /// How a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -194,11 +196,11 @@ impl Connection {
         }
         let number = match same_number {
             true => self.phone_number.as_str(),
-            false => {
-                self.forget_code(conn).await?;
-                phone.as_str()
-            }
+            false => phone.as_str(),
         };
+        if !same_number || self.pairing != pairing.as_str() {
+            self.forget_code(conn).await?;
+        }
         Ok(diesel::update(connections::table.find(self.id))
             .set((
                 connections::phone_number.eq(number),
@@ -214,7 +216,7 @@ impl Connection {
             .await?)
     }
 
-    /// A code that is shown is good for the number that it was made for.
+    /// A code that is shown is good for the number that it was made for, and is not one of the other kind.
     async fn forget_code(&self, conn: &mut AsyncPgConnection) -> QueryResult<usize> {
         diesel::update(connections::table.find(self.id))
             .set((
@@ -345,6 +347,14 @@ impl Connection {
             .first(conn)
             .await
             .optional()
+    }
+
+    /// How its device is to be linked.
+    pub fn pairing(&self) -> Pairing {
+        match self.pairing == Pairing::Code.as_str() {
+            true => Pairing::Code,
+            false => Pairing::Qr,
+        }
     }
 
     pub fn is(&self, desired: Desired) -> bool {

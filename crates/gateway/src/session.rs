@@ -12,7 +12,7 @@ mod unreadable;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::connection::{Connection, Status};
+use domain::connection::{Code, Connection, Status};
 use domain::keyring::Keyring;
 use queue::Doorbell;
 use runtime::postgres::Pool;
@@ -74,6 +74,8 @@ pub(crate) struct Session {
     shared: Shared,
     goal: watch::Receiver<Goal>,
     row: Row,
+    /// Until when the code that is to be typed is good.
+    code_until: Option<Instant>,
 }
 
 impl Session {
@@ -97,6 +99,7 @@ impl Session {
             shared,
             goal,
             row,
+            code_until: None,
         }
     }
 
@@ -191,6 +194,8 @@ impl Session {
                     Some(signal) => self.tell(link, signal).await?,
                     None => anyhow::bail!("the client ended and did not say why"),
                 },
+                () = sleep_until(self.code_until.unwrap_or(restored_by)),
+                    if self.code_until.is_some() => return Ok(Ending::CODE_EXPIRED),
                 () = sleep_until(restored_by), if self.row.claims_connected() => {
                     self.row
                         .change(Status::Reconnecting, Some("connection_lost"))
@@ -202,8 +207,19 @@ impl Session {
 
     async fn tell(&mut self, link: &Link, signal: Signal) -> anyhow::Result<()> {
         match signal {
-            Signal::Qr { code, until } => self.row.show_qr(&code, until).await,
-            Signal::Paired => self.row.identify(&link.client).await,
+            Signal::Qr { code, until } => self.row.show(Code::Qr(&code), until).await,
+            Signal::PairingCode { code, until } => {
+                self.code_until = Some(until);
+                self.row.show(Code::Pairing(&code), until).await
+            }
+            Signal::AnotherCode => {
+                link.ask_for_code(&self.owner.phone_number);
+                Ok(())
+            }
+            Signal::Paired => {
+                self.code_until = None;
+                self.row.identify(&link.client).await
+            }
             Signal::Open => {
                 self.row.identify(&link.client).await?;
                 self.row.change(Status::Connected, None).await

@@ -320,6 +320,7 @@ impl Supervisor {
             status,
             phone_number: row.phone_number.clone(),
             linked: row.jid.is_some(),
+            pairing: row.pairing(),
             since: Instant::now(),
         };
         let (id, lease) = (row.id, row.lease());

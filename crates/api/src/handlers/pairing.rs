@@ -30,11 +30,11 @@ pub(crate) struct Connect {
     #[serde(deserialize_with = "parsed")]
     phone_number: Phone,
     #[serde(default, deserialize_with = "parsed_option")]
-    pairing: Option<ByQr>,
+    pairing: Option<By>,
 }
 
-/// The way to link that there is. A code that would never come is refused, not waited for.
-struct ByQr;
+/// How the device is to be linked.
+struct By(Pairing);
 
 #[derive(Serialize)]
 pub(crate) struct Connected {
@@ -52,10 +52,10 @@ pub(crate) async fn connect(
     Body(request): Body<Connect>,
 ) -> Result<Json<Connected>, ApiError> {
     let (user, phone) = (request.user_id, &request.phone_number);
-    let ByQr = request.pairing.unwrap_or(ByQr);
+    let By(pairing) = request.pairing.unwrap_or(By(Pairing::Qr));
     {
         let mut conn = state.connection().await?;
-        Connection::connect(&mut conn, client.id, user, phone, Pairing::Qr).await?;
+        Connection::connect(&mut conn, client.id, user, phone, pairing).await?;
     }
     let look =
         async |conn: &mut AsyncPgConnection| Connection::of_user(conn, client.id, user).await;
@@ -68,7 +68,11 @@ pub(crate) async fn connect(
 
 /// There is something to tell: a code, or another status than that of the request.
 fn has_moved(connection: &Connection) -> bool {
-    connection.qr_code.is_some() || connection.status != Status::Reconnecting.as_str()
+    has_code(connection) || connection.status != Status::Reconnecting.as_str()
+}
+
+fn has_code(connection: &Connection) -> bool {
+    connection.qr_code.is_some() || connection.pairing_code.is_some()
 }
 
 fn answer(connection: &Connection) -> Result<Connected, ApiError> {
@@ -79,9 +83,9 @@ fn answer(connection: &Connection) -> Result<Connected, ApiError> {
         return Err(ApiError::conflict(Kind::SessionEnded, detail));
     }
     let is_linked = connection.jid.is_some();
-    if is_reconnecting && connection.qr_code.is_none() && !is_linked {
+    if is_reconnecting && !has_code(connection) && !is_linked {
         let detail = "No gateway has answered yet. The request stands: a gateway that comes up takes \
-                      it, and its code is then at /api/whatsapp/qr/{user_id}.";
+                      it, and a QR code is then at /api/whatsapp/qr/{user_id}.";
         return Err(ApiError::unavailable(Kind::NoGateway, detail));
     }
     Ok(Connected {
@@ -200,14 +204,14 @@ impl FromRequest for Form {
     }
 }
 
-impl FromStr for ByQr {
+impl FromStr for By {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "qr" => Ok(Self),
-            "code" => Err("pairing codes are not available yet: use \"qr\""),
-            _ => Err("must be \"qr\""),
+            "qr" => Ok(Self(Pairing::Qr)),
+            "code" => Ok(Self(Pairing::Code)),
+            _ => Err("must be \"qr\" or \"code\""),
         }
     }
 }

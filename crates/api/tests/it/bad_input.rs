@@ -246,11 +246,6 @@ async fn a_session_request_that_is_wrong_names_the_field() {
         ),
         (
             "connect",
-            json!({"user_id": user, "phone_number": NUMBER, "pairing": "code"}),
-            "pairing",
-        ),
-        (
-            "connect",
             json!({"user_id": user, "phone_number": NUMBER, "pairing": "nfc"}),
             "pairing",
         ),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
-use domain::connection::{Connection, Desired, Status};
+use domain::connection::{Code, Connection, Desired, Pairing, Status};
 use domain::gateway::Gateway as Row;
 use domain::lease::Work;
 use runtime::postgres::Pool;
@@ -14,6 +14,8 @@ use crate::world::Api;
 
 /// As long as WhatsApp's.
 pub(crate) const CODE: &str = "2@2vyrc2iIxwqcUYjNMXwdf0GLLi3ONx5hcBrCzIDaV6a8CXZWrXjRdBVLiWzc9w1lGgsvNmSSvQ0OCr+w5KpYGXKn,Oq6bJbsKb1yGYHK2lwu2pbKH5LGw0tPmvQbXRhq9lXg=,8Jb5Rq8gGXmVt1h0n3o9c1VbW1l0m2Qq3S0dYxJtWmU=,mFQmCkBz2s0R0p1GzZq0G0F4b1m8B0y7x6w5v4u3t2s=";
+
+pub(crate) const TYPED: &str = "ABCD-EFGH";
 
 /// Stops with this value.
 pub(crate) struct Gateway(JoinHandle<()>);
@@ -62,8 +64,16 @@ async fn reconcile(conn: &mut AsyncPgConnection, row: &Connection) {
         Connection::transition(conn, row.lease(), Status::Connected, None)
             .await
             .unwrap();
-    } else if row.is(Desired::Connected) && row.jid.is_none() && row.qr_code.is_none() {
-        Connection::show_qr(conn, row.lease(), CODE, 60.0)
+    } else if row.is(Desired::Connected)
+        && row.jid.is_none()
+        && row.qr_code.is_none()
+        && row.pairing_code.is_none()
+    {
+        let code = match row.pairing() {
+            Pairing::Qr => Code::Qr(CODE),
+            Pairing::Code => Code::Pairing(TYPED),
+        };
+        Connection::show_code(conn, row.lease(), code, 60.0)
             .await
             .unwrap();
     } else if row.is(Desired::Disconnected) {

@@ -1,10 +1,10 @@
-use domain::connection::{Connection, Status};
+use domain::connection::{Code, Connection, Status};
 use insta::assert_json_snapshot;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::gateway::{CODE, Gateway};
+use crate::gateway::{CODE, Gateway, TYPED};
 use crate::world::{Answer, Api, NUMBER, Tenant, id, lease, redacted};
 
 const CONNECT: &str = "/api/whatsapp/connect";
@@ -18,15 +18,12 @@ async fn connected(api: &Api, tenant: &Tenant<'_>, user: Uuid) -> Uuid {
     let answer = tenant.post(CONNECT, of(user)).await.ok();
     let session = id(&answer["session_id"]);
     let mut conn = api.conn().await;
-    Connection::identify(
-        &mut conn,
-        lease(session),
-        "5511988887777:1@s.whatsapp.net",
-        None,
-    )
-    .await
-    .unwrap();
-    Connection::transition(&mut conn, lease(session), Status::Connected, None)
+    let hold = lease(&mut conn, session).await;
+    Connection::identify(&mut conn, hold, "5511988887777:1@s.whatsapp.net", None)
+        .await
+        .unwrap();
+    let hold = lease(&mut conn, session).await;
+    Connection::transition(&mut conn, hold, Status::Connected, None)
         .await
         .unwrap();
     session
@@ -102,7 +99,8 @@ async fn a_code_is_had_in_the_form_that_is_asked_for() {
 
     let session = id(&acme.get(&format!("/api/whatsapp/status/{user}")).await.ok()["session_id"]);
     let mut conn = api.conn().await;
-    Connection::show_qr(&mut conn, lease(session), CODE, -1.0)
+    let hold = lease(&mut conn, session).await;
+    Connection::show_code(&mut conn, hold, Code::Qr(CODE), -1.0)
         .await
         .unwrap();
     let expired = asked("image/png").await.problem(404);
@@ -113,6 +111,26 @@ async fn a_code_is_had_in_the_form_that_is_asked_for() {
             .contains("no QR code now"),
         "{expired}"
     );
+}
+
+#[tokio::test]
+async fn a_code_to_be_typed_is_in_the_answer_and_is_no_picture() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    let _gateway = Gateway::start(&api);
+    let user = Uuid::new_v4();
+    let by_code = json!({"user_id": user, "phone_number": NUMBER, "pairing": "code"});
+    let answer = acme.post(CONNECT, by_code).await.ok();
+    assert_eq!(answer["status"], "reconnecting");
+    assert_eq!(answer["pairing_code"], TYPED);
+    assert_eq!(answer["qr_code"], Value::Null);
+    acme.get(&format!("/api/whatsapp/qr/{user}"))
+        .await
+        .problem(404);
+
+    let by_picture = acme.post(CONNECT, of(user)).await.ok();
+    assert_eq!(by_picture["pairing_code"], Value::Null);
+    assert!(by_picture["qr_code"].is_string());
 }
 
 #[tokio::test]

@@ -300,10 +300,8 @@ fn message(connection: &Connection, message_id: &str) -> NewMessage {
     }
 }
 
-/// The hold on a connection that nobody has claimed yet.
-pub(crate) fn lease(connection_id: Uuid) -> Lease {
-    Lease {
-        connection_id,
-        epoch: 0,
-    }
+/// The hold on a connection, whoever has it.
+pub(crate) async fn lease(conn: &mut AsyncPgConnection, connection: Uuid) -> Lease {
+    let found = Connection::find(conn, connection).await;
+    found.unwrap().unwrap().lease()
 }

@@ -15,6 +15,15 @@ use crate::lease::Lease;
 use crate::schema::whatsapp_connections as connections;
 use crate::statement::Statement;
 
+/// What a phone is given to link a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code<'a> {
+    /// What is in the picture.
+    Qr(&'a str),
+    /// To be typed: `ABCD-EFGH`.
+    Pairing(&'a str),
+}
+
 impl Connection {
     /// Forgets whose device was linked, with the keys of which this goes: the number is free to change.
     pub async fn forget_device(conn: &mut AsyncPgConnection, lease: Lease) -> QueryResult<usize> {
@@ -116,23 +125,28 @@ impl Connection {
         .await
     }
 
-    /// Shows a QR code that is good for `seconds`, and tells the number's webhooks of it. Returns the
-    /// new events' ids, to be rung.
-    pub async fn show_qr(
+    /// Shows a code that is good for `seconds`, in place of the one before, and tells the number's webhooks of
+    /// it. Returns the new events' ids, to be rung.
+    pub async fn show_code(
         conn: &mut AsyncPgConnection,
         lease: Lease,
-        code: &str,
+        code: Code<'_>,
         seconds: f64,
     ) -> QueryResult<Vec<Uuid>> {
+        let (qr, pairing) = match code {
+            Code::Qr(qr) => (Some(qr), None),
+            Code::Pairing(code) => (None, Some(code)),
+        };
         conn.transaction(async |conn| {
             let changed: Option<Changed> = Statement::new(
                 "UPDATE whatsapp_connections
-                 SET qr_code = ?, code_expires_at = now() + make_interval(secs => ?),
-                     transition = transition + 1
+                 SET qr_code = ?, pairing_code = ?,
+                     code_expires_at = now() + make_interval(secs => ?), transition = transition + 1
                  WHERE id = ? AND epoch = ?
                  RETURNING client_id, phone_number, transition, now() AS at",
             )
-            .bind::<Text, _>(code)
+            .bind::<Nullable<Text>, _>(qr)
+            .bind::<Nullable<Text>, _>(pairing)
             .bind::<Double, _>(seconds)
             .bind::<SqlUuid, _>(lease.connection_id)
             .bind::<BigInt, _>(lease.epoch)
@@ -142,7 +156,14 @@ impl Connection {
             let Some(changed) = changed else {
                 return Ok(Vec::new());
             };
-            let metadata = serde_json::json!({"v": 1, "qr": code, "expires_in_seconds": seconds});
+            let metadata = match code {
+                Code::Qr(code) => {
+                    serde_json::json!({"v": 1, "qr": code, "expires_in_seconds": seconds})
+                }
+                Code::Pairing(code) => {
+                    serde_json::json!({"v": 1, "pairing_code": code, "expires_in_seconds": seconds})
+                }
+            };
             let notice = changed.notice(
                 lease.connection_id,
                 EventType::ConnectionQr,

@@ -1,7 +1,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::client::Client;
-use domain::connection::{ConnectError, Connection, Desired, Pairing, Status};
+use domain::connection::{Code, ConnectError, Connection, Desired, Pairing, Status};
 use domain::phone::Phone;
 use domain::schema::whatsapp_webhook_events as events;
 use uuid::Uuid;
@@ -98,9 +98,14 @@ async fn a_code_is_not_shown_for_another_number_than_it_was_made_for() {
     let world = World::new().await;
     let mut conn = world.conn().await;
     let (client, user) = (world.client.id, world.connection.user_id);
-    Connection::show_qr(&mut conn, lease(world.connection.id), "2@code", 20.0)
-        .await
-        .unwrap();
+    Connection::show_code(
+        &mut conn,
+        lease(world.connection.id),
+        Code::Qr("2@code"),
+        20.0,
+    )
+    .await
+    .unwrap();
     for (number, code) in [(NUMBER, Some("2@code")), ("4915112345678", None)] {
         let phone: Phone = number.parse().unwrap();
         let asked = Connection::connect(&mut conn, client, user, &phone, Pairing::Qr).await;
@@ -149,7 +154,7 @@ async fn a_qr_code_is_shown_until_the_status_changes() {
     let world = World::new().await;
     let mut conn = world.conn().await;
     let id = world.connection.id;
-    Connection::show_qr(&mut conn, lease(id), "2@ref,key", 20.0)
+    Connection::show_code(&mut conn, lease(id), Code::Qr("2@ref,key"), 20.0)
         .await
         .unwrap();
     let shown = Connection::find(&mut conn, id).await.unwrap().unwrap();
@@ -226,7 +231,7 @@ async fn an_expired_code_is_not_shown_to_clients() {
         world.connection.user_id,
         world.connection.id,
     );
-    Connection::show_qr(&mut conn, lease(id), "2@code", 20.0)
+    Connection::show_code(&mut conn, lease(id), Code::Qr("2@code"), 20.0)
         .await
         .unwrap();
     let fresh = Connection::of_user(&mut conn, client, user)
@@ -235,7 +240,7 @@ async fn an_expired_code_is_not_shown_to_clients() {
         .unwrap();
     assert_eq!(fresh.qr_code.as_deref(), Some("2@code"));
 
-    Connection::show_qr(&mut conn, lease(id), "2@code", -1.0)
+    Connection::show_code(&mut conn, lease(id), Code::Qr("2@code"), -1.0)
         .await
         .unwrap();
     let expired = Connection::of_user(&mut conn, client, user)

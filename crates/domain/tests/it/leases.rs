@@ -3,7 +3,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use domain::connection::{Connection, Desired, Pairing, Status};
+use domain::connection::{Code, Connection, Desired, Pairing, Status};
 use domain::gateway::Gateway;
 use domain::lease::{CONSTRAINT, Lease, Work, release};
 use domain::statement::Statement;
@@ -129,7 +129,7 @@ async fn who_lost_a_connection_writes_nothing_into_its_row() {
     Connection::fulfil(&mut conn, stale, Desired::Connected, None)
         .await
         .unwrap();
-    Connection::show_qr(&mut conn, stale, "2@stale", 20.0)
+    Connection::show_code(&mut conn, stale, Code::Qr("2@stale"), 20.0)
         .await
         .unwrap();
     Connection::identify(&mut conn, stale, "1:1@s.whatsapp.net", None)

@@ -23,6 +23,12 @@ pub(super) enum Ending {
 }
 
 impl Ending {
+    /// Nobody typed the code while it was good.
+    pub(super) const CODE_EXPIRED: Self = Self::Outside {
+        status: Status::Disconnected,
+        reason: "code_expired",
+    };
+
     pub(super) fn wanted(goal: Goal) -> Option<Self> {
         match goal {
             Goal::Connected => None,

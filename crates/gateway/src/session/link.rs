@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::connection::{Connection, Status};
+use domain::connection::{Connection, Pairing, Status};
 use domain::failure::{Failure, classify};
 use domain::lease::Lease;
 use runtime::postgres::Pool;
@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use whatsapp_rust::Client;
 use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 use whatsapp_rust::wacore::iq::devices::RemoveCompanionDeviceSpec;
 use whatsapp_rust::wacore::store::DevicePropsOverride;
@@ -101,12 +102,16 @@ impl Link {
                 inbox: shared.inbox.clone(),
                 unreadable,
                 confirmed: Arc::clone(&confirmed),
+                pairing: connection.pairing(),
                 sender,
             })
             .skip_history_sync();
         if cfg!(feature = "simulator") && connection.jid.is_none() {
             // To the simulator one name is one account. WhatsApp's own name comes from the phone.
             builder = builder.with_push_name(format!("recado {}", connection.id));
+        }
+        if connection.jid.is_none() && connection.pairing() == Pairing::Code {
+            builder = builder.with_pair_code(code_for(&connection.phone_number));
         }
         let bot = builder.build().await.context("the device's client")?;
         let client = bot.client();
@@ -123,6 +128,15 @@ impl Link {
             calls,
             _ended: ended.drop_guard(),
         })
+    }
+
+    /// Asks for another code to be typed; what becomes of it is a signal.
+    pub(super) fn ask_for_code(&self, phone_number: &str) {
+        let (client, options) = (Arc::clone(&self.client), code_for(phone_number));
+        tokio::spawn(async move {
+            // An error is also dispatched as an event.
+            let _ = client.pair_with_code(options).await;
+        });
     }
 
     /// Whether the device is linked to another number than it was registered for.
@@ -204,6 +218,13 @@ async fn device(pool: &Pool, lease: Lease) -> anyhow::Result<i32> {
             }
         }
         backoff.pause().await;
+    }
+}
+
+fn code_for(phone_number: &str) -> PairCodeOptions {
+    PairCodeOptions {
+        phone_number: phone_number.to_owned(),
+        ..PairCodeOptions::default()
     }
 }
 

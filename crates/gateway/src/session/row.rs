@@ -6,7 +6,7 @@ use std::time::Duration;
 use diesel::result::{Error, QueryResult};
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::PoolError;
-use domain::connection::{Connection, Desired, Status};
+use domain::connection::{Code, Connection, Desired, Status};
 use domain::failure::{Failure, classify};
 use domain::lease::Lease;
 use runtime::postgres::Pool;
@@ -88,11 +88,11 @@ impl Row {
     }
 
     /// Shows a code that is good until then.
-    pub(super) async fn show_qr(&self, code: &str, until: Instant) -> anyhow::Result<()> {
+    pub(super) async fn show(&self, code: Code<'_>, until: Instant) -> anyhow::Result<()> {
         if self.claims_connected() {
             self.change(Status::Reconnecting, None).await?;
         }
-        self.write(Change::ShowQr(code, until)).await
+        self.write(Change::Show(code, until)).await
     }
 
     /// Keeps whose device it is.
@@ -161,7 +161,7 @@ enum Problem {
 enum Change<'a> {
     Transition(Status, Option<&'a str>),
     Fulfil(Desired, Option<&'a str>),
-    ShowQr(&'a str, Instant),
+    Show(Code<'a>, Instant),
     Identify(&'a str, Option<&'a str>),
     DeleteKeys,
     Remove,
@@ -177,9 +177,9 @@ impl Change<'_> {
             Self::Fulfil(desired, reason) => {
                 return Connection::fulfil(conn, lease, desired, reason).await;
             }
-            Self::ShowQr(code, until) => {
+            Self::Show(code, until) => {
                 let left = until.saturating_duration_since(Instant::now());
-                return Connection::show_qr(conn, lease, code, left.as_secs_f64()).await;
+                return Connection::show_code(conn, lease, code, left.as_secs_f64()).await;
             }
             Self::Identify(jid, lid) => drop(Connection::identify(conn, lease, jid, lid).await?),
             Self::DeleteKeys => {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::connection::Status;
+use domain::connection::{Pairing, Status};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use whatsapp_rust::Jid;
@@ -23,7 +23,16 @@ use crate::translate::Owner;
 
 #[derive(Debug)]
 pub(super) enum Signal {
-    Qr { code: String, until: Instant },
+    Qr {
+        code: String,
+        until: Instant,
+    },
+    PairingCode {
+        code: String,
+        until: Instant,
+    },
+    /// The code that is shown is good no longer.
+    AnotherCode,
     Paired,
     Open,
     Closed,
@@ -37,16 +46,41 @@ pub(super) struct Signals {
     pub(super) unreadable: Unreadable,
     /// Whether the device is linked to the number it was registered for.
     pub(super) confirmed: Arc<AtomicBool>,
+    pub(super) pairing: Pairing,
     pub(super) sender: mpsc::UnboundedSender<Signal>,
 }
 
 impl EventHandler for Signals {
     fn handle_event(&self, event: Arc<Event>) {
         let signal = match &*event {
+            // WhatsApp offers both; the client asked for one.
+            Event::PairingQrCode(_) | Event::PairingQrCodesExhausted(_)
+                if self.pairing == Pairing::Code =>
+            {
+                return;
+            }
             Event::PairingQrCode(qr) => Signal::Qr {
                 code: qr.code.clone(),
                 until: Instant::now() + qr.timeout,
             },
+            Event::PairingCode(shown) => Signal::PairingCode {
+                code: grouped(&shown.code),
+                until: Instant::now() + shown.timeout,
+            },
+            Event::PairingCodeRefresh(_) => Signal::AnotherCode,
+            Event::PairingCodeError(error) => {
+                tracing::warn!(connection_id = %self.owner.connection_id, error = error.error,
+                    "WhatsApp gives no pairing code");
+                let throttled = error
+                    .rejection
+                    .as_ref()
+                    .is_some_and(|rejection| rejection.is_throttled());
+                ended(if throttled {
+                    "code_throttled"
+                } else {
+                    "code_refused"
+                })
+            }
             Event::PairSuccess(paired) => self.paired(&paired.id),
             Event::Connected(_) => Signal::Open,
             Event::Disconnected(_) => Signal::Closed,
@@ -75,6 +109,9 @@ impl EventHandler for Signals {
         EventInterest::of(&[
             EventKind::PairingQrCode,
             EventKind::PairingQrCodesExhausted,
+            EventKind::PairingCode,
+            EventKind::PairingCodeRefresh,
+            EventKind::PairingCodeError,
             EventKind::PairSuccess,
             EventKind::Connected,
             EventKind::Disconnected,
@@ -94,6 +131,14 @@ fn ended(reason: &'static str) -> Signal {
         status: Status::Disconnected,
         reason,
     })
+}
+
+/// `ABCD-EFGH`, as phones show it.
+fn grouped(code: &str) -> String {
+    match code.split_at_checked(4) {
+        Some((first, second)) if !second.is_empty() => format!("{first}-{second}"),
+        _ => code.to_owned(),
+    }
 }
 
 impl Signals {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use domain::connection::{Connection, Desired, Status};
+use domain::connection::{Connection, Desired, Pairing, Status};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ pub(super) struct Running {
     pub(super) status: watch::Receiver<Status>,
     pub(super) phone_number: String,
     pub(super) linked: bool,
+    pub(super) pairing: Pairing,
     pub(super) since: Instant,
 }
 
@@ -32,8 +33,11 @@ impl Running {
     /// who asks for a session anew before its end was begun resets the row, and nothing else would happen.
     pub(super) fn aim(&self, row: &Connection) {
         let goal = match goal_of(row) {
-            // It was registered anew for another number before it was linked.
+            // Before it was linked it was asked for anew, for another number or by another kind of code.
             Goal::Connected if row.phone_number != self.phone_number => Goal::HandedOver,
+            Goal::Connected if row.jid.is_none() && row.pairing() != self.pairing => {
+                Goal::HandedOver
+            }
             goal => goal,
         };
         let connected = *self.status.borrow() == Status::Connected;

@@ -307,3 +307,41 @@ async fn one_session_whose_keys_cannot_be_opened_does_not_stop_the_others() {
     rig.wait_for_rows(1).await;
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_is_linked_by_a_code_that_is_typed_and_can_be_asked_for_instead_of_a_picture() {
+    let rig = Rig::start().await;
+    let gateway = rig.gateway();
+    let webhook = rig.webhook(&["connection.*"]).await;
+    let connection = rig.connect_for(rig.client_id, NUMBER).await;
+    rig.qr(connection.id).await;
+
+    Connection::connect(
+        &mut rig.conn().await,
+        rig.client_id,
+        connection.user_id,
+        &NUMBER.parse().unwrap(),
+        Pairing::Code,
+    )
+    .await
+    .unwrap();
+    let code = eventually(LIMIT, async || rig.row(connection.id).await.pairing_code).await;
+    assert_eq!((code.len(), &code[4..5]), (9, "-"));
+    assert_eq!(rig.row(connection.id).await.qr_code, None);
+
+    let typed = |code: &str| json!({"phone_number": NUMBER, "code": code}).to_string();
+    let wrong = rig.try_post("/admin/mock-phone/enter-code", typed("ZZZZ-ZZZZ"));
+    assert!(wrong.await.is_err());
+    rig.post("/admin/mock-phone/enter-code", typed(&code)).await;
+    let row = rig.wait_for(connection.id, "connected").await;
+    assert!(row.jid.is_some() && row.pairing_code.is_none());
+    let told = rig.events(&webhook).await;
+    let shown = told
+        .iter()
+        .find(|event| event.metadata["pairing_code"] == code.as_str());
+    assert_eq!(shown.unwrap().event_type, "connection.qr");
+    rig.send(json!({"to": NUMBER, "from": ANA, "text": "hi"}))
+        .await;
+    rig.wait_for_rows(1).await;
+    gateway.stop().await;
+}
