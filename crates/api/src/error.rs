@@ -35,6 +35,9 @@ pub(crate) enum Kind {
     SessionEnded,
     NoReceiver,
     NoGateway,
+    NotConnected,
+    KeyUsed,
+    NotSent,
 }
 
 #[derive(Debug)]
@@ -90,6 +93,15 @@ impl Kind {
                 "The webhook takes no deliveries",
             ),
             Self::NoGateway => ("urn:recado:problem:no-gateway", "No gateway answered"),
+            Self::NotConnected => (
+                "urn:recado:problem:not-connected",
+                "The session is not connected",
+            ),
+            Self::KeyUsed => (
+                "urn:recado:problem:idempotency-key-used",
+                "The key was used for something else",
+            ),
+            Self::NotSent => ("urn:recado:problem:not-sent", "The message was not sent"),
         }
     }
 }
@@ -134,6 +146,14 @@ impl ApiError {
         Self {
             kind,
             ..Self::plain(StatusCode::CONFLICT, detail)
+        }
+    }
+
+    /// It is well-formed, and can't be done.
+    pub(crate) fn unprocessable(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            ..Self::plain(StatusCode::UNPROCESSABLE_ENTITY, detail)
         }
     }
 

@@ -1,6 +1,7 @@
 //! What handlers are given of a request, checked: a JSON body, an id of the path, a query.
 
 mod body;
+mod idempotency;
 mod path;
 mod query;
 
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use body::{Body, OptionalBody};
+pub(crate) use idempotency::IdempotencyKey;
 pub(crate) use path::Id;
 pub(crate) use query::Query;
 

@@ -9,5 +9,6 @@ pub(crate) mod pairing;
 pub(crate) mod replays;
 pub(crate) mod samples;
 pub(crate) mod secrets;
+pub(crate) mod sending;
 pub(crate) mod stats;
 pub(crate) mod webhooks;

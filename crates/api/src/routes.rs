@@ -9,8 +9,8 @@ use actix_web::{FromRequest, Resource, Responder, Route, guard};
 use crate::auth::authenticate;
 use crate::error::ApiError;
 use crate::handlers::{
-    clients, connections, dead_letters, events, health, pairing, replays, samples, secrets, stats,
-    webhooks,
+    clients, connections, dead_letters, events, health, pairing, replays, samples, secrets,
+    sending, stats, webhooks,
 };
 
 pub(crate) fn routes(config: &mut ServiceConfig) {
@@ -54,6 +54,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                 .service(at("/whatsapp/status/{user_id}", [get(connections::status)]))
                 .service(at("/whatsapp/disconnect", [post(connections::disconnect)]))
                 .service(at("/whatsapp/logout", [post(connections::logout)]))
+                .service(at("/whatsapp/send", [post(sending::send)]))
                 .service(at("/whatsapp/connections", [get(connections::list)]))
                 .service(at(
                     "/whatsapp/connections/{session_id}",

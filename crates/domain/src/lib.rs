@@ -11,6 +11,7 @@ pub mod ids;
 pub mod jid;
 pub mod keyring;
 pub mod phone;
+pub mod recipient;
 pub mod sealed;
 pub mod token;
 
@@ -23,6 +24,7 @@ pub mod destination;
 pub mod event;
 pub mod gateway;
 pub mod message;
+pub mod outbox;
 pub mod webhook;
 
 // one message's way, in order

@@ -115,10 +115,11 @@ impl Gateway {
             valve,
             confirmed: Confirmed::default(),
             turns: Turns::new(Pace::new(self.config.limits.connect_rate)),
+            limits: self.config.limits,
             abandoned,
         };
         let database = self.config.database;
-        Supervisor::new(shared, self.config.limits, database, self.standing)
+        Supervisor::new(shared, database, self.standing)
             .run(self.listener, shutdown)
             .await;
         finish.cancel();

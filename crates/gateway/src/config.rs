@@ -40,6 +40,8 @@ pub struct Limits {
     pub capacity: NonZeroUsize,
     /// Sessions started per second.
     pub connect_rate: NonZeroU32,
+    /// Messages that one session sends per second.
+    pub send_rate: NonZeroU32,
     /// How long its sessions stay its own when it does not renew.
     pub lease: Duration,
 }
@@ -86,6 +88,7 @@ impl Config {
             limits: Limits {
                 capacity: env.required("GATEWAY_CAPACITY")?,
                 connect_rate: env.required("GATEWAY_CONNECT_RATE")?,
+                send_rate: env.required("GATEWAY_SEND_RATE")?,
                 lease: lease(env)?,
             },
         })
@@ -139,6 +142,7 @@ mod tests {
             ("WHATSAPP_VERSION", "2.3000.1"),
             ("GATEWAY_CAPACITY", "10"),
             ("GATEWAY_CONNECT_RATE", "5"),
+            ("GATEWAY_SEND_RATE", "5"),
             ("GATEWAY_LEASE_SECONDS", "15"),
         ];
         let env = Env::from_pairs(base.into_iter().chain(pairs.iter().copied()))?;
@@ -172,6 +176,7 @@ mod tests {
             ("WHATSAPP_VERSION", "latest"),
             ("GATEWAY_CAPACITY", "0"),
             ("GATEWAY_CONNECT_RATE", "-1"),
+            ("GATEWAY_SEND_RATE", "0"),
             ("GATEWAY_LEASE_SECONDS", "1"),
             ("ENCRYPTION_KEYS", "a:short"),
         ] {

@@ -5,6 +5,7 @@ pub mod app;
 mod backoff;
 mod bell;
 mod committer;
+mod compose;
 pub mod config;
 mod gate;
 pub mod hold;

@@ -3,9 +3,11 @@
 //! It tells the connection's row what happens to it; the row tells it, through the supervisor, what is
 //! wanted of it. An error of one session is never another's.
 
+mod acks;
 mod ending;
 mod link;
 mod row;
+mod sending;
 mod signals;
 mod unreadable;
 
@@ -16,19 +18,22 @@ use domain::connection::{Code, Connection, Status};
 use domain::keyring::Keyring;
 use queue::Doorbell;
 use runtime::postgres::Pool;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::ending::Ending;
 use self::link::Link;
 use self::row::Row;
+use self::sending::Sending;
 use self::signals::Signal;
 use crate::bell::Bell;
 use crate::committer::Inbox;
-use crate::config::WhatsApp;
+use crate::config::{Limits, WhatsApp};
 use crate::gate::{Confirmed, Turns};
 use crate::hold::Hold;
+use crate::pace::Pace;
 use crate::store::inflight::Registry;
 use crate::translate::Owner;
 use crate::valve::Valve;
@@ -52,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) valve: Arc<Valve>,
     pub(crate) confirmed: Confirmed,
     pub(crate) turns: Turns,
+    pub(crate) limits: Limits,
     /// Nothing can be committed any more: the sessions end where they are.
     pub(crate) abandoned: CancellationToken,
 }
@@ -74,6 +80,8 @@ pub(crate) struct Session {
     shared: Shared,
     goal: watch::Receiver<Goal>,
     row: Row,
+    /// Says that there is something to send.
+    poked: Arc<Notify>,
     /// Until when the code that is to be typed is good.
     code_until: Option<Instant>,
 }
@@ -85,6 +93,7 @@ impl Session {
         shared: Shared,
         goal: watch::Receiver<Goal>,
         status: watch::Sender<Status>,
+        poked: Arc<Notify>,
     ) -> Self {
         let owner = Owner {
             connection_id: connection.id,
@@ -99,6 +108,7 @@ impl Session {
             shared,
             goal,
             row,
+            poked,
             code_until: None,
         }
     }
@@ -142,7 +152,10 @@ impl Session {
                 return ending.settle(&self.row, false).await;
             }
         };
-        let mut ending = match self.follow(&mut link).await {
+        let sending = AbortOnDropHandle::new(tokio::spawn(self.sending(&link).run()));
+        let followed = self.follow(&mut link).await;
+        drop(sending);
+        let mut ending = match followed {
             Ok(ending) => ending,
             Err(error) => {
                 // The session that is started next must not meet this one's client on its device.
@@ -167,6 +180,20 @@ impl Session {
             _ => link.close().await,
         }
         ending.settle(&self.row, unlinked).await
+    }
+
+    fn sending(&self, link: &Link) -> Sending {
+        Sending {
+            client: Arc::clone(&link.client),
+            owner: Arc::clone(&self.owner),
+            hold: self.hold.clone(),
+            pool: self.shared.pool.clone(),
+            bell: self.shared.bell.clone(),
+            acks: link.acks.clone(),
+            poked: Arc::clone(&self.poked),
+            status: self.row.status(),
+            pace: Pace::new(self.shared.limits.send_rate),
+        }
     }
 
     /// Passes on what happens until something ends the session.
@@ -222,7 +249,9 @@ impl Session {
             }
             Signal::Open => {
                 self.row.identify(&link.client).await?;
-                self.row.change(Status::Connected, None).await
+                self.row.change(Status::Connected, None).await?;
+                self.poked.notify_one();
+                Ok(())
             }
             Signal::Closed => {
                 self.row

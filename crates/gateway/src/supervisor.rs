@@ -7,6 +7,7 @@ mod running;
 mod share;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::connection::{Connection, Status};
@@ -24,7 +25,6 @@ use self::desk::{Desk, View};
 use self::retry::Retry;
 use self::running::{Running, goal_of, in_order, is_paced};
 use self::share::Share;
-use crate::config::Limits;
 use crate::hold::Hold;
 use crate::session::{Goal, Session, Shared};
 
@@ -52,7 +52,6 @@ pub(crate) enum Standing {
 
 pub(crate) struct Supervisor {
     shared: Shared,
-    limits: Limits,
     desk: Desk,
     standing: watch::Sender<Standing>,
     sessions: JoinSet<anyhow::Result<()>>,
@@ -77,10 +76,10 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     pub(crate) fn new(
         shared: Shared,
-        limits: Limits,
         database: DatabaseConfig,
         standing: watch::Sender<Standing>,
     ) -> Self {
+        let limits = shared.limits;
         let gateway = Gateway {
             id: Uuid::now_v7(),
             name: hostname(),
@@ -94,7 +93,6 @@ impl Supervisor {
         Self {
             desk: Desk::new(database, gateway, shared.confirmed.clone()),
             shared,
-            limits,
             standing,
             sessions: JoinSet::new(),
             tasks: HashMap::new(),
@@ -233,6 +231,11 @@ impl Supervisor {
                 _ => running.hold.lose(),
             }
         }
+        for id in view.sending {
+            if let Some(running) = self.running.get(&id) {
+                running.poked.notify_one();
+            }
+        }
         self.retries.retain(|id, _| held.contains_key(id));
         let over: HashSet<Lease> = self.ended.iter().copied().collect();
         let (wanted, settled): (Vec<_>, Vec<_>) = held
@@ -321,10 +324,12 @@ impl Supervisor {
             phone_number: row.phone_number.clone(),
             linked: row.jid.is_some(),
             pairing: row.pairing(),
+            poked: Arc::default(),
             since: Instant::now(),
         };
         let (id, lease) = (row.id, row.lease());
-        let session = Session::new(row, hold, self.shared.clone(), wanted, told);
+        let poked = Arc::clone(&running.poked);
+        let session = Session::new(row, hold, self.shared.clone(), wanted, told, poked);
         let task = self.sessions.spawn(session.run());
         self.tasks.insert(task.id(), lease);
         self.running.insert(id, running);
@@ -422,11 +427,11 @@ impl Supervisor {
             .set(self.waiting.len() as f64);
         metrics::gauge!("recado_gateway_connections_free").set(self.free as f64);
         let held = self.running.len() + self.waiting.len();
-        let full = self.free > 0 && held >= self.limits.capacity.get();
+        let full = self.free > 0 && held >= self.shared.limits.capacity.get();
         if full && !self.full {
             tracing::warn!(
                 waiting = self.free,
-                capacity = self.limits.capacity,
+                capacity = self.shared.limits.capacity,
                 "connections wait: this gateway is full"
             );
         }

@@ -13,7 +13,8 @@ use domain::ids::{self, MessageKey};
 use domain::message::{NewMessage, storable, storable_id};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
+use whatsapp_rust::Jid;
+use whatsapp_rust::types::message::{MessageCategory, MessageInfo, MessageSource};
 use whatsapp_rust::wacore_binary::JidExt;
 use whatsapp_rust::waproto::codec::{message_encode_into, message_encoded_len};
 use whatsapp_rust::waproto::whatsapp as wa;
@@ -108,6 +109,31 @@ pub(crate) fn undecryptable(owner: &Owner, info: &MessageInfo, why: Undecryptabl
     row
 }
 
+/// A message that this account sent through the API, to an address, at that second.
+pub(crate) fn sent(
+    owner: &Owner,
+    sender: Option<Jid>,
+    to: &str,
+    message_id: &str,
+    at: DateTime<Utc>,
+    message: &wa::Message,
+) -> NewMessage {
+    let chat: Jid = to.parse().unwrap_or_default();
+    let info = MessageInfo {
+        id: message_id.to_owned(),
+        source: MessageSource {
+            is_from_me: true,
+            is_group: chat.is_group(),
+            sender: sender.unwrap_or_default(),
+            chat,
+            ..Default::default()
+        },
+        timestamp: at,
+        ..Default::default()
+    };
+    self::message(owner, &info, message)
+}
+
 /// A message whose text did not survive; chat and sender are addresses as the library writes them.
 ///
 /// Nothing tells its `t` any more. Its id takes the day instead, so that to tell it again adds nothing.
@@ -120,7 +146,7 @@ pub(crate) fn lost(
 ) -> NewMessage {
     let info = MessageInfo {
         id: message_id.to_owned(),
-        source: whatsapp_rust::types::message::MessageSource {
+        source: MessageSource {
             chat: chat.parse().unwrap_or_default(),
             sender: sender.parse().unwrap_or_default(),
             ..Default::default()

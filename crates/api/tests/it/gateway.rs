@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::connection::{Code, Connection, Desired, Pairing, Status};
 use domain::gateway::Gateway as Row;
 use domain::lease::Work;
@@ -52,6 +52,7 @@ async fn reconcile_for_ever(pool: Pool) {
                 .await
                 .unwrap();
         }
+        send(&mut conn).await;
         for row in Connection::held(&mut conn, gateway.id).await.unwrap() {
             reconcile(&mut conn, &row).await;
         }
@@ -88,4 +89,13 @@ async fn reconcile(conn: &mut AsyncPgConnection, row: &Connection) {
             Connection::remove(conn, row.lease()).await.unwrap();
         }
     }
+}
+
+/// A text `later` stays where it is, and `never` is refused.
+async fn send(conn: &mut AsyncPgConnection) {
+    let settle = "UPDATE whatsapp_outbox SET settled_at = now(),
+            status = CASE content->>'text' WHEN 'never' THEN 'failed' ELSE 'sent' END,
+            error = CASE content->>'text' WHEN 'never' THEN 'WhatsApp refused it: 479' END
+        WHERE status = 'queued' AND content->>'text' IS DISTINCT FROM 'later'";
+    diesel::sql_query(settle).execute(conn).await.unwrap();
 }

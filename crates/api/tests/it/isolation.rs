@@ -49,6 +49,11 @@ fn calls(ids: Ids) -> Vec<(Method, &'static str, Option<Value>)> {
         ),
         (Method::POST, "/api/whatsapp/disconnect", user.clone()),
         (Method::POST, "/api/whatsapp/logout", user),
+        (
+            Method::POST,
+            "/api/whatsapp/send",
+            Some(json!({"user_id": ids.user, "to": "5511911112222", "text": "x"})),
+        ),
     ]
 }
 

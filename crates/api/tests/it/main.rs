@@ -16,6 +16,7 @@ mod outages;
 mod process;
 mod replays;
 mod samples;
+mod sending;
 mod sessions;
 mod stats;
 mod verify;

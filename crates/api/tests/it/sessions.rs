@@ -14,7 +14,7 @@ fn of(user: Uuid) -> Value {
 }
 
 /// Asks for a session and lets its code be scanned; returns the session's id.
-async fn connected(api: &Api, tenant: &Tenant<'_>, user: Uuid) -> Uuid {
+pub(crate) async fn connected(api: &Api, tenant: &Tenant<'_>, user: Uuid) -> Uuid {
     let answer = tenant.post(CONNECT, of(user)).await.ok();
     let session = id(&answer["session_id"]);
     let mut conn = api.conn().await;

@@ -22,6 +22,7 @@ use whatsapp_rust::wacore::store::DevicePropsOverride;
 use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
 
 use super::Shared;
+use super::acks::Acks;
 use super::ending::Ending;
 use super::signals::{Signal, Signals};
 use super::unreadable::Unreadable;
@@ -45,6 +46,7 @@ pub(super) struct Link {
     pub(super) client: Arc<Client>,
     signals: mpsc::UnboundedReceiver<Signal>,
     handle: BotHandle,
+    pub(super) acks: Acks,
     confirmed: Arc<AtomicBool>,
     calls: TaskTracker,
     /// Ends the calls of the hook when it is dropped.
@@ -62,6 +64,7 @@ impl Link {
         let ended = CancellationToken::new();
         let calls = TaskTracker::new();
         let confirmed = Arc::new(AtomicBool::new(false));
+        let acks = Acks::default();
         let (sender, signals) = mpsc::unbounded_channel();
         let hook = Hook {
             owner: Arc::clone(owner),
@@ -103,6 +106,7 @@ impl Link {
                 unreadable,
                 confirmed: Arc::clone(&confirmed),
                 pairing: connection.pairing(),
+                acks: acks.clone(),
                 sender,
             })
             .skip_history_sync();
@@ -124,6 +128,7 @@ impl Link {
             client,
             signals,
             handle: bot.spawn(),
+            acks,
             confirmed,
             calls,
             _ended: ended.drop_guard(),

@@ -56,6 +56,11 @@ impl Row {
         }
     }
 
+    /// How the session stands.
+    pub(super) fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
     /// Whether the row says `connected` because the last gateway left it so.
     pub(super) fn claims_connected(&self) -> bool {
         self.claims_connected.load(Ordering::Relaxed)

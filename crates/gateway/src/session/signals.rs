@@ -15,6 +15,7 @@ use whatsapp_rust::types::events::{
     UndecryptableMessage,
 };
 
+use super::acks::Acks;
 use super::ending::Ending;
 use super::unreadable::{Unreadable, offer};
 use crate::committer::{Entry, Inbox};
@@ -47,6 +48,7 @@ pub(super) struct Signals {
     /// Whether the device is linked to the number it was registered for.
     pub(super) confirmed: Arc<AtomicBool>,
     pub(super) pairing: Pairing,
+    pub(super) acks: Acks,
     pub(super) sender: mpsc::UnboundedSender<Signal>,
 }
 
@@ -86,6 +88,7 @@ impl EventHandler for Signals {
             Event::Disconnected(_) => Signal::Closed,
             Event::UndecryptableMessage(stanza) => return self.undecryptable(stanza),
             Event::Messages(batch) => return self.event_only(batch),
+            Event::ServerAck(ack) => return self.acks.hear(ack),
             Event::PairingQrCodesExhausted(_) => ended("qr_expired"),
             Event::StreamReplaced(_) => ended("replaced"),
             Event::TemporaryBan(_) => ended("temporarily_banned"),
@@ -122,6 +125,7 @@ impl EventHandler for Signals {
             EventKind::ConnectFailure,
             EventKind::UndecryptableMessage,
             EventKind::Messages,
+            EventKind::ServerAck,
         ])
     }
 }

@@ -8,6 +8,7 @@ use diesel_async::AsyncPgConnection;
 use domain::connection::Connection;
 use domain::gateway::{Gateway, Peer};
 use domain::lease::{self, Lease, Work};
+use domain::outbox::Outgoing;
 use runtime::config::DatabaseConfig;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -50,6 +51,8 @@ pub(super) struct View {
     pub(super) peers: Vec<Peer>,
     /// How many connections want an owner and have none.
     pub(super) free: usize,
+    /// Connections of its own that have something to send.
+    pub(super) sending: Vec<Uuid>,
     /// Events to be rung.
     pub(super) events: Vec<Uuid>,
 }
@@ -80,6 +83,7 @@ impl Desk {
                 }
                 let held = Connection::held(conn, gateway.id).await?;
                 let free = Connection::free(conn).await?;
+                let sending = Outgoing::waiting(conn, gateway.id).await?;
                 let events = match free > 0 && reaps {
                     true => {
                         let seconds = RESTORE.as_secs_f64();
@@ -92,6 +96,7 @@ impl Desk {
                     me: gateway.peer(),
                     peers: Gateway::live(conn).await?,
                     free,
+                    sending,
                     events,
                 })
             })

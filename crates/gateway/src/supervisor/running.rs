@@ -1,9 +1,10 @@
 //! A session that runs, as its supervisor sees it, and what its row wants of it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use domain::connection::{Connection, Desired, Pairing, Status};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::hold::Hold;
@@ -16,6 +17,8 @@ pub(super) struct Running {
     pub(super) phone_number: String,
     pub(super) linked: bool,
     pub(super) pairing: Pairing,
+    /// To say that there is something to send.
+    pub(super) poked: Arc<Notify>,
     pub(super) since: Instant,
 }
 

@@ -7,6 +7,7 @@ mod durability;
 mod messages;
 mod requests;
 mod rig;
+mod sending;
 mod sessions;
 mod store;
 mod turns;

@@ -140,6 +140,7 @@ impl Rig {
             ("WHATSAPP_VERSION", "2.3000.1".to_owned()),
             ("GATEWAY_CAPACITY", "100".to_owned()),
             ("GATEWAY_CONNECT_RATE", "100".to_owned()),
+            ("GATEWAY_SEND_RATE", "100".to_owned()),
             ("GATEWAY_LEASE_SECONDS", "15".to_owned()),
         ]
     }
@@ -340,12 +341,12 @@ impl Rig {
     }
 
     pub(crate) async fn accounts(&self) -> Vec<Value> {
-        let answer = self
-            .http
-            .get(self.url("/admin/accounts"))
-            .send()
-            .await
-            .unwrap();
+        let accounts = self.get("/admin/accounts").await;
+        accounts.as_array().unwrap().clone()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let answer = self.http.get(self.url(path)).send().await.unwrap();
         answer.json().await.unwrap()
     }
 

@@ -1,0 +1,250 @@
+//! Sending: a request is written down, the gateway that holds the session sends it, and the same row tells
+//! what came of it.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use diesel_async::AsyncPgConnection;
+use domain::connection::{Connection, Status};
+use domain::outbox::{Body as Sent, Content, NewOutgoing, Outgoing, Target};
+use domain::phone::Phone;
+use domain::recipient::Recipient;
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::connections::NO_CONNECTION;
+use crate::auth::Caller;
+use crate::error::{ApiError, Kind};
+use crate::extract::{Body, IdempotencyKey, parsed};
+use crate::state::State;
+use crate::wait;
+
+/// What WhatsApp takes.
+const LONGEST_TEXT: usize = 65_536;
+const LONGEST_NAME: usize = 1_000;
+const LONGEST_EMOJI: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
+pub(crate) struct Send {
+    user_id: Uuid,
+    #[serde(deserialize_with = "parsed")]
+    to: Recipient,
+    text: Option<String>,
+    location: Option<Location>,
+    contact: Option<Contact>,
+    reaction: Option<Reaction>,
+    /// The id of a message that this one answers.
+    reply_to: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Location {
+    latitude: f64,
+    longitude: f64,
+    name: Option<String>,
+    address: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Contact {
+    name: String,
+    #[serde(deserialize_with = "parsed")]
+    phone_number: Phone,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Reaction {
+    message_id: String,
+    emoji: String,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    status: &'a str,
+    message_id: &'a str,
+}
+
+/// Waits for WhatsApp's answer. A request that is repeated under its key sends nothing more.
+pub(crate) async fn send(
+    state: Data<State>,
+    Caller(client): Caller,
+    IdempotencyKey(key): IdempotencyKey,
+    Body(request): Body<Send>,
+) -> Result<HttpResponse, ApiError> {
+    let outgoing = {
+        let mut conn = state.connection().await?;
+        let found = Connection::of_user(&mut conn, client.id, request.user_id).await?;
+        let connection = found.ok_or_else(|| ApiError::not_found(NO_CONNECTION))?;
+        let message_id = message_id();
+        let new = NewOutgoing {
+            client_id: client.id,
+            connection_id: connection.id,
+            idempotency_key: key.as_deref(),
+            message_id: &message_id,
+            to: request.to.as_str(),
+            content: &request.content(&mut conn, &connection).await?,
+        };
+        insert(&mut conn, &connection, &new).await?
+    };
+    state.ring_gateways().await;
+    let settled = wait::until(state.gateway_wait, async || {
+        let mut conn = state.connection().await?;
+        let found = Outgoing::find(&mut conn, outgoing.id).await?;
+        Ok(found.filter(Outgoing::is_settled))
+    });
+    answer(&settled.await?.unwrap_or(outgoing))
+}
+
+async fn insert(
+    conn: &mut AsyncPgConnection,
+    connection: &Connection,
+    new: &NewOutgoing<'_>,
+) -> Result<Outgoing, ApiError> {
+    let known = match new.idempotency_key {
+        Some(key) => Outgoing::of_key(conn, new.client_id, key).await?,
+        None => None,
+    };
+    let outgoing = match known {
+        Some(outgoing) => outgoing,
+        None if connection.status != Status::Connected.as_str() => {
+            let detail = format!("The session is {}: connect it first.", connection.status);
+            return Err(ApiError::conflict(Kind::NotConnected, detail));
+        }
+        None => Outgoing::insert(conn, new).await?,
+    };
+    match outgoing.is_of(new) {
+        true => Ok(outgoing),
+        false => Err(ApiError::unprocessable(
+            Kind::KeyUsed,
+            "This Idempotency-Key was used for another message.",
+        )),
+    }
+}
+
+fn answer(outgoing: &Outgoing) -> Result<HttpResponse, ApiError> {
+    let mut answer = match outgoing.status.as_str() {
+        "sent" => HttpResponse::Ok(),
+        "queued" => HttpResponse::Accepted(),
+        _ => {
+            let why = outgoing.error.as_deref().unwrap_or("no reason given");
+            let detail = format!("The message was not sent: {why}.");
+            return Err(ApiError::unprocessable(Kind::NotSent, detail));
+        }
+    };
+    Ok(answer.json(Answer {
+        status: &outgoing.status,
+        message_id: &outgoing.message_id,
+    }))
+}
+
+impl Send {
+    async fn content(
+        &self,
+        conn: &mut AsyncPgConnection,
+        connection: &Connection,
+    ) -> Result<Content, ApiError> {
+        let body = match (&self.text, &self.location, &self.contact, &self.reaction) {
+            (Some(text), None, None, None) => Sent::Text {
+                text: checked("text", text, LONGEST_TEXT)?,
+            },
+            (None, Some(location), None, None) => location.checked()?,
+            (None, None, Some(contact), None) => Sent::Contact {
+                name: checked("contact.name", &contact.name, LONGEST_NAME)?,
+                phone_number: contact.phone_number.as_str().to_owned(),
+            },
+            (None, None, None, Some(reaction)) => Sent::Reaction {
+                target: target(
+                    conn,
+                    connection,
+                    "reaction.message_id",
+                    &reaction.message_id,
+                )
+                .await?,
+                emoji: reaction.checked_emoji()?,
+            },
+            _ => {
+                let detail = "there must be one of text, location, contact and reaction";
+                return Err(ApiError::field("text", detail));
+            }
+        };
+        let reply_to = match &self.reply_to {
+            Some(_) if self.reaction.is_some() => {
+                return Err(ApiError::field("reply_to", "a reaction is no reply"));
+            }
+            Some(id) => Some(target(conn, connection, "reply_to", id).await?),
+            None => None,
+        };
+        Ok(Content { body, reply_to })
+    }
+}
+
+impl Location {
+    fn checked(&self) -> Result<Sent, ApiError> {
+        let within = |field: &str, value: f64, limit: f64| match value.abs() <= limit {
+            true => Ok(value),
+            false => Err(ApiError::field(
+                field,
+                format!("must be between -{limit} and {limit}"),
+            )),
+        };
+        let text = |field: &str, text: &Option<String>| {
+            let text = text.as_deref();
+            text.map(|text| checked(field, text, LONGEST_NAME))
+                .transpose()
+        };
+        Ok(Sent::Location {
+            latitude: within("location.latitude", self.latitude, 90.0)?,
+            longitude: within("location.longitude", self.longitude, 180.0)?,
+            name: text("location.name", &self.name)?,
+            address: text("location.address", &self.address)?,
+        })
+    }
+}
+
+impl Reaction {
+    /// Empty: the reaction is taken back.
+    fn checked_emoji(&self) -> Result<String, ApiError> {
+        match self.emoji.is_empty() {
+            true => Ok(String::new()),
+            false => checked("reaction.emoji", &self.emoji, LONGEST_EMOJI),
+        }
+    }
+}
+
+fn checked(field: &str, text: &str, longest: usize) -> Result<String, ApiError> {
+    if text.is_empty() {
+        return Err(ApiError::field(field, "must not be empty"));
+    }
+    if text.len() > longest {
+        let detail = format!("must not be longer than {longest} bytes");
+        return Err(ApiError::field(field, detail));
+    }
+    if text.contains('\0') {
+        return Err(ApiError::field(field, "must not hold a NUL character"));
+    }
+    Ok(text.to_owned())
+}
+
+async fn target(
+    conn: &mut AsyncPgConnection,
+    connection: &Connection,
+    field: &str,
+    message_id: &str,
+) -> Result<Target, ApiError> {
+    let found = match message_id.contains('\0') {
+        true => None,
+        false => Target::find(conn, connection.client_id, connection.id, message_id).await?,
+    };
+    found.ok_or_else(|| ApiError::field(field, "this connection has no message of that id"))
+}
+
+/// As WhatsApp's own web client makes them: 3EB0, and 18 hexadecimal digits.
+fn message_id() -> String {
+    let random: [u8; 9] = rand::rng().random();
+    let digits = random.iter().map(|byte| format!("{byte:02X}"));
+    std::iter::once("3EB0".to_owned()).chain(digits).collect()
+}

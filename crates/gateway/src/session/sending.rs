@@ -1,0 +1,177 @@
+//! Sends what stands in the outbox, one message after the other, each under the id that it was given when it was
+//! asked for. One that is not confirmed is sent again, by this gateway or the next: whoever has it already
+//! knows it by its id.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use domain::connection::Status;
+use domain::message::NewMessage;
+use domain::outbox::{Next, Outgoing};
+use runtime::postgres::Pool;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use whatsapp_rust::send::{SendError, SendOptions};
+use whatsapp_rust::waproto::whatsapp as wa;
+use whatsapp_rust::{Client, Jid};
+
+use super::acks::Acks;
+use crate::bell::Bell;
+use crate::compose::compose;
+use crate::hold::Hold;
+use crate::pace::Pace;
+use crate::translate::{self, Owner};
+
+/// What one message may take to be encrypted and written, and to be answered then.
+const SEND: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(15);
+/// How often a message is sent that is never answered.
+const ATTEMPTS: i32 = 8;
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// After an error of PostgreSQL's.
+const PAUSE: Duration = Duration::from_secs(1);
+/// While there is nothing to do: who has something says so.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// One session's sender.
+pub(super) struct Sending {
+    pub(super) client: Arc<Client>,
+    pub(super) owner: Arc<Owner>,
+    pub(super) hold: Hold,
+    pub(super) pool: Pool,
+    pub(super) bell: Bell,
+    pub(super) acks: Acks,
+    /// There is something to send, or the session is open.
+    pub(super) poked: Arc<Notify>,
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) pace: Pace,
+}
+
+/// What became of an attempt.
+enum Verdict {
+    Sent,
+    /// WhatsApp or the library will never take it.
+    Refused(String),
+    Unconfirmed(String),
+}
+
+impl Sending {
+    /// Runs as long as its session.
+    pub(super) async fn run(mut self) {
+        let mut pause = IDLE;
+        loop {
+            tokio::select! {
+                () = self.poked.notified() => {}
+                () = sleep(pause) => {}
+            }
+            pause = match self.send_all().await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::warn!(connection_id = %self.owner.connection_id,
+                        "the outbox cannot be worked off: {error:#}");
+                    PAUSE
+                }
+            };
+        }
+    }
+
+    /// Sends what is due; returns when to look again.
+    async fn send_all(&mut self) -> anyhow::Result<Duration> {
+        while *self.status.borrow() == Status::Connected && !self.hold.is_lost() {
+            let next = {
+                let mut conn = self.pool.get().await?;
+                Outgoing::next(&mut conn, self.owner.connection_id).await?
+            };
+            match next {
+                Next::Now(outgoing) => self.send(&outgoing).await?,
+                Next::In(seconds) => return Ok(Duration::try_from_secs_f64(seconds)?),
+                Next::Nothing => break,
+            }
+        }
+        Ok(IDLE)
+    }
+
+    async fn send(&mut self, outgoing: &Outgoing) -> anyhow::Result<()> {
+        let turn = self.pace.next().max(Instant::now());
+        self.pace.start(turn);
+        sleep_until(turn).await;
+        let lease = self.hold.lease();
+        let (message, verdict) = match outgoing.content() {
+            Ok(content) => {
+                let asked_at = outgoing.created_at.timestamp_millis();
+                let message = compose(&content, &outgoing.to, asked_at);
+                let verdict = self.attempt(outgoing, &message).await;
+                (message, verdict)
+            }
+            Err(error) => (wa::Message::default(), Verdict::Refused(error.to_string())),
+        };
+        let mut conn = self.pool.get().await?;
+        match verdict {
+            Verdict::Sent => {
+                let row = self.row(outgoing, &message);
+                let accepted = outgoing.sent(&mut conn, lease, &row).await?;
+                self.bell.ring(accepted.events);
+                count("sent");
+            }
+            Verdict::Refused(error) => {
+                outgoing.fail(&mut conn, lease, &error).await?;
+                count("refused");
+            }
+            Verdict::Unconfirmed(error) if outgoing.attempts + 1 >= ATTEMPTS => {
+                outgoing.fail(&mut conn, lease, &error).await?;
+                count("unconfirmed");
+            }
+            Verdict::Unconfirmed(error) => {
+                let doubled = Duration::from_secs(1 << outgoing.attempts.clamp(0, 16));
+                let pause = doubled.min(LONGEST_PAUSE).as_secs_f64();
+                outgoing.postpone(&mut conn, lease, pause, &error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, outgoing: &Outgoing, message: &wa::Message) -> Verdict {
+        let Ok(to) = outgoing.to.parse::<Jid>() else {
+            return Verdict::Refused("the address cannot be read".to_owned());
+        };
+        let mut expected = self.acks.expect(&outgoing.message_id);
+        let options = SendOptions::default().with_message_id(&outgoing.message_id);
+        let sending = self
+            .client
+            .send_message_with_options(to, message.clone(), options);
+        match timeout(SEND, sending).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(SendError::InvalidRequest(why))) => return Verdict::Refused(why),
+            Ok(Err(error)) => return Verdict::Unconfirmed(error.to_string()),
+            Err(_) => return Verdict::Unconfirmed("it took too long to send".to_owned()),
+        }
+        match timeout(ANSWER, expected.answer()).await {
+            Ok(Ok(())) => Verdict::Sent,
+            Ok(Err(code)) => Verdict::Refused(format!("WhatsApp refused it: {code}")),
+            Err(_) => Verdict::Unconfirmed("WhatsApp did not answer".to_owned()),
+        }
+    }
+
+    /// The message as the account's own. Its time is that of the request: the same at every attempt.
+    fn row(&self, outgoing: &Outgoing, message: &wa::Message) -> NewMessage {
+        let sender = self.client.pn().map(|pn| pn.to_non_ad());
+        let at = second(outgoing.created_at);
+        translate::sent(
+            &self.owner,
+            sender,
+            &outgoing.to,
+            &outgoing.message_id,
+            at,
+            message,
+        )
+    }
+}
+
+fn second(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.duration_trunc(TimeDelta::seconds(1)).unwrap_or(at)
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("recado_gateway_sent_total", "outcome" => outcome).increment(1);
+}
