@@ -11,6 +11,7 @@ use serde_json::json;
 mod accounts;
 mod calls;
 mod groups;
+mod inject;
 mod media;
 mod messages;
 mod mock_phone;
@@ -19,7 +20,7 @@ mod receipts;
 mod retry;
 
 use crate::account::Account;
-use crate::faults::Wish;
+use crate::faults;
 use crate::world::{World, phone_number};
 
 /// The largest body that is read.
@@ -78,7 +79,15 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             web::post().to(accounts::replace),
         )
         .route("/admin/accounts/{phone}/ban", web::post().to(accounts::ban))
-        .route("/admin/faults", web::get().to(faults))
+        .route(
+            "/admin/accounts/{phone}/stream-error",
+            web::post().to(inject::end_stream),
+        )
+        .route(
+            "/admin/accounts/{phone}/inject",
+            web::post().to(inject::inject),
+        )
+        .route("/admin/faults", web::get().to(show_faults))
         .route("/admin/faults", web::post().to(set_faults))
         .route("/admin/stats", web::get().to(stats));
 }
@@ -180,13 +189,17 @@ async fn written(world: &World) -> Result<(), Refused> {
     }
 }
 
-async fn faults(world: web::Data<World>) -> HttpResponse {
-    HttpResponse::Ok().json(world.faults.current())
+async fn show_faults(world: web::Data<World>) -> HttpResponse {
+    HttpResponse::Ok().json(world.faults.shown())
 }
 
 async fn set_faults(world: web::Data<World>, body: web::Bytes) -> Answer {
-    world.faults.set(&parse::<Wish>(&body)?);
-    Ok(faults(world).await)
+    let mut request: faults::Request = parse(&body)?;
+    if let Some(account) = &request.account {
+        request.account = Some(phone_number(account).map_err(Refused::bad_request)?);
+    }
+    world.faults.set(&request);
+    Ok(show_faults(world).await)
 }
 
 async fn stats(world: web::Data<World>) -> HttpResponse {

@@ -220,7 +220,7 @@ pub(crate) fn heard(member: &Member, node: &NodeRef<'_>) -> Result<()> {
     if let Some(kind) = kind {
         ack = ack.attr("type", kind);
     }
-    member.reply(&ack.build(), 0);
+    member.acknowledge(ack.build(), 0);
     Ok(())
 }
 

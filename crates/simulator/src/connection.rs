@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::rt;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use wacore_binary::{Node, OwnedNodeRef};
 use wacore_noise::framing::{FrameDecoder, encode_frame};
 
-use crate::faults::Faults;
+use crate::faults::{Fate, Faults, Step};
 use crate::handshake::{self, Agreement, Answer};
 use crate::journal::Position;
 use crate::ledger::Entry;
@@ -42,7 +42,12 @@ pub(crate) async fn serve(
     let mut frames = Frames::new(messages, socket.clone());
     let greeting = tokio::time::timeout(HANDSHAKE, greet(&world, &mut frames, &mut socket));
     let agreement = match greeting.await {
-        Ok(Ok(agreement)) => agreement,
+        Ok(Ok(Some(agreement))) => agreement,
+        Ok(Ok(None)) => {
+            frames.ignore().await;
+            let _ = socket.close(None).await;
+            return;
+        }
         Ok(Err(error)) => {
             tracing::debug!("handshake failed: {error:#}");
             let _ = socket.close(None).await;
@@ -54,12 +59,24 @@ pub(crate) async fn serve(
             return;
         }
     };
+    let user = agreement.payload.username.map(|user| user.to_string());
+    match world.fate(user.as_deref(), Step::Finish) {
+        Fate::GoesOn => {}
+        fate => {
+            if fate == Fate::Silent {
+                frames.ignore().await;
+            }
+            let _ = socket.close(None).await;
+            return;
+        }
+    }
     let (queue, outgoing) = unbounded_channel();
     let closed = CancellationToken::new();
     let outlet = Outlet {
         id: world.next_connection(),
         queue,
         faults: world.faults.clone(),
+        account: user.map(Arc::from),
     };
     let sealer = Sealer::new(agreement.to_client);
     let writer = Writer {
@@ -89,19 +106,33 @@ pub(crate) async fn serve(
     }
 }
 
-async fn greet(world: &World, frames: &mut Frames, socket: &mut Session) -> Result<Agreement> {
+/// `None`: the server was wished to say nothing more.
+async fn greet(
+    world: &World,
+    frames: &mut Frames,
+    socket: &mut Session,
+) -> Result<Option<Agreement>> {
     const GONE: &str = "the client went away";
+    const WISHED: &str = "closed, as was wished";
+    let fate = |step| world.fate(None, step);
     let hello = frames.next().await?.context(GONE)?;
-    match handshake::answer(&world.identity, &hello)? {
-        Answer::Complete(reply, agreement) => {
-            socket.binary(encode_frame(&reply, None)?).await?;
-            Ok(*agreement)
-        }
-        Answer::AwaitFinish(reply, rest) => {
-            socket.binary(encode_frame(&reply, None)?).await?;
-            rest.finish(&frames.next().await?.context(GONE)?)
-        }
+    match fate(Step::Hello) {
+        Fate::GoesOn => {}
+        Fate::Closed => bail!(WISHED),
+        Fate::Silent => return Ok(None),
     }
+    let answer = handshake::answer(&world.identity, &hello)?;
+    let (Answer::Complete(reply, _) | Answer::AwaitFinish(reply, _)) = &answer;
+    socket.binary(encode_frame(reply, None)?).await?;
+    match fate(Step::ServerHello) {
+        Fate::GoesOn => {}
+        Fate::Closed => bail!(WISHED),
+        Fate::Silent => return Ok(None),
+    }
+    Ok(Some(match answer {
+        Answer::Complete(_, agreement) => *agreement,
+        Answer::AwaitFinish(_, rest) => rest.finish(&frames.next().await?.context(GONE)?)?,
+    }))
 }
 
 /// Cuts the socket's messages into frames.
@@ -136,6 +167,11 @@ impl Frames {
                 Some(Err(error)) => return Err(error.into()),
             }
         }
+    }
+
+    /// Listens, and says nothing, until the client has had enough.
+    async fn ignore(&mut self) {
+        while let Ok(Some(_)) = self.next().await {}
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<()> {
@@ -185,6 +221,7 @@ struct Outgoing {
 
 enum What {
     Stanza(Bytes, Option<Delivery>),
+    Garbage(Vec<u8>),
     Close,
 }
 
@@ -195,6 +232,8 @@ pub(crate) struct Outlet {
     pub(crate) id: u64,
     queue: UnboundedSender<Outgoing>,
     faults: Arc<Faults>,
+    /// Whose faults hold, when it isn't a registration.
+    account: Option<Arc<str>>,
 }
 
 impl Outlet {
@@ -203,19 +242,28 @@ impl Outlet {
         self.deliver(encode(node), position, None);
     }
 
+    fn due(&self) -> Instant {
+        Instant::now() + self.faults.of(self.account.as_deref()).latency()
+    }
+
     pub(crate) fn deliver(&self, stanza: Bytes, position: Position, delivery: Option<Delivery>) {
-        let due = Instant::now() + self.faults.latency();
+        let due = self.due();
         self.push(due, position, What::Stanza(stanza, delivery));
+    }
+
+    /// Sends bytes that are no frame of this connection.
+    pub(crate) fn garbage(&self, bytes: Vec<u8>) {
+        self.push(self.due(), 0, What::Garbage(bytes));
     }
 
     /// Ends the connection after what was sent before.
     pub(crate) fn close(&self) {
-        self.push(Instant::now() + self.faults.latency(), 0, What::Close);
+        self.push(self.due(), 0, What::Close);
     }
 
     /// The same, leaving the client time to read the last stanza and hang up itself.
     pub(crate) fn close_soon(&self) {
-        let due = Instant::now() + self.faults.latency() + LINGER;
+        let due = self.due() + LINGER;
         self.push(due, 0, What::Close);
     }
 
@@ -284,6 +332,7 @@ impl Writer {
                     self.world.stats.stanzas_out.add();
                     deliveries.extend(delivery);
                 }
+                What::Garbage(garbage) => bytes.extend_from_slice(&garbage),
                 What::Close => {
                     go_on = false;
                     break;

@@ -6,6 +6,7 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Node, NodeRef};
 
 use crate::device_list;
+use crate::faults::{Fate, Step};
 use crate::journal::{Batch, Position};
 use crate::session::Member;
 use crate::stanza::{empty, iq_error, iq_result, required, text};
@@ -54,6 +55,16 @@ pub(crate) fn answer(member: &Member, node: &NodeRef<'_>) -> Result<()> {
         return Ok(());
     }
     let id = required(node, "id")?;
+    if node.get_optional_child("active").is_some() {
+        match member.fate(Step::Passive) {
+            Fate::GoesOn => {}
+            Fate::Silent => return Ok(()),
+            Fate::Closed => {
+                member.outlet.close();
+                return Ok(());
+            }
+        }
+    }
     let topic = text(node, "xmlns").unwrap_or_default();
     let reply = match topic.as_str() {
         "encrypt" => keys::answer(member, node)?,

@@ -33,6 +33,7 @@ use crate::connection::{Incoming, Outlet};
 use crate::device::{Device, Profile, SignedPreKey, public_key};
 use crate::device_list;
 use crate::journal::Batch;
+use crate::session::Refusal;
 use crate::stanza::{SERVER, leaf, message_id, number, stream_error, text};
 use crate::world::{World, unix_time};
 
@@ -85,6 +86,12 @@ pub(crate) async fn serve(
     outlet: Outlet,
     mut incoming: Incoming,
 ) -> Result<()> {
+    if let Some(refusal) = Refusal::wished(&world.faults.of(None)) {
+        outlet.send(&refusal.stanza(), 0);
+        outlet.close_soon();
+        while incoming.next().await?.is_some() {}
+        return Ok(());
+    }
     let registration = Arc::new(Registration::read(payload, noise_key, outlet)?);
     let refs: Vec<String> = (0..REFS)
         .map(|_| format!("2@{}", BASE64_STANDARD.encode(rand::random::<[u8; 32]>())))

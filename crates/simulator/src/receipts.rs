@@ -24,7 +24,7 @@ pub(crate) fn receipt(member: &Member, node: &NodeRef<'_>) -> Result<()> {
     if kind.as_deref() == Some("retry") {
         return retry(member, node);
     }
-    if member.world.faults.drop_acks() {
+    if member.faults().drop_acks {
         member.world.stats.receipts_dropped.add();
         return Ok(());
     }
@@ -97,13 +97,13 @@ fn answer(member: &Member, node: &NodeRef<'_>, position: Position) -> Result<()>
             ack = ack.attr(name, value.to_node_value());
         }
     }
-    member.reply(&ack.build(), position);
+    member.acknowledge(ack.build(), position);
     Ok(())
 }
 
 /// `<ack>`: of a message, that the device has given it up; of anything else, that it has it.
 pub(crate) fn bare_ack(member: &Member, node: &NodeRef<'_>) -> Result<()> {
-    if member.world.faults.drop_acks() {
+    if member.faults().drop_acks {
         return Ok(());
     }
     let ack = Ack::read(node).context("an <ack> without class")?;

@@ -31,7 +31,8 @@ pub(crate) fn route(member: &Member, node: &NodeRef<'_>) -> Result<()> {
     let recipients = mail.recipients(member)?;
     let mut readers = Vec::new();
     for account in &recipients {
-        if mail.is_for(member, account) && member.world.faults.take_unread() {
+        let sender = member.account.phone.as_str();
+        if mail.is_for(member, account) && member.world.faults.take_unread(sender) {
             ask_again(member, &mail, account)?;
             continue;
         }
@@ -63,7 +64,7 @@ pub(crate) fn route(member: &Member, node: &NodeRef<'_>) -> Result<()> {
         .attr("from", mail.to.clone())
         .attr("t", unix_time())
         .build();
-    member.reply(&ack, position.max(forwarded));
+    member.acknowledge(ack, position.max(forwarded));
     for (reader, _) in &readers {
         let receipt = mail.delivered_to(reader);
         for device in member.account.devices() {

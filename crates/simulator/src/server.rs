@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
@@ -10,9 +11,12 @@ use anyhow::{Context as _, Result};
 
 mod media;
 
+use crate::faults::{Fate, Step};
 use crate::world::World;
 use crate::{admin, connection};
 
+/// After this even a server that says nothing hangs up.
+const SILENCE: Duration = Duration::from_secs(600);
 /// The biggest frame of the protocol.
 const MAX_FRAME: usize = 16 << 20;
 
@@ -92,9 +96,21 @@ async fn chat(
     body: web::Payload,
     world: web::Data<World>,
 ) -> actix_web::Result<HttpResponse> {
-    if world.faults.refuse_connections() {
+    if world.faults.of(None).refuse_connections {
         world.stats.connections_refused.add();
         return Ok(HttpResponse::ServiceUnavailable().finish());
+    }
+    match world.fate(None, Step::Upgrade) {
+        Fate::GoesOn => {}
+        Fate::Closed => {
+            let error = std::io::Error::other("closed, as was wished");
+            let torn = futures_util::stream::once(async { Err::<web::Bytes, _>(error) });
+            return Ok(HttpResponse::Ok().streaming(torn));
+        }
+        Fate::Silent => {
+            tokio::time::sleep(SILENCE).await;
+            return Ok(HttpResponse::ServiceUnavailable().finish());
+        }
     }
     let (response, socket, messages) = actix_ws::handle(&request, body)?;
     let messages = messages

@@ -1,6 +1,7 @@
 //! A logged-in device: what it says, and who answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use wacore_binary::builder::NodeBuilder;
@@ -10,11 +11,15 @@ use waproto::whatsapp::ClientPayload;
 use crate::account::Account;
 use crate::connection::{Incoming, Outlet};
 use crate::device::Device;
+use crate::faults::{Fate, Settings, Step};
 use crate::journal::Position;
 use crate::offline::{PATIENCE, Phase};
 use crate::stanza::{bytes_in, iq_error, jid, required, stream_error, text};
 use crate::world::{World, unix_time};
 use crate::{calls, iq, presence, receipts, router};
+
+/// How long an ack waits for one to overtake it.
+const OVERTAKING: Duration = Duration::from_millis(500);
 
 /// One connection of a linked device.
 pub(crate) struct Member {
@@ -24,6 +29,8 @@ pub(crate) struct Member {
     pub(crate) outlet: Outlet,
     /// What the client calls this server.
     pub(crate) host: String,
+    /// An ack that waits for the next one to overtake it.
+    held: Arc<Mutex<Option<(Node, Position)>>>,
 }
 
 /// Logs the device in and serves it until the connection ends.
@@ -54,27 +61,63 @@ pub(crate) async fn serve(
         device,
         outlet,
         host,
+        held: Arc::default(),
     };
     member.attach();
-    let result = member.listen(&mut incoming).await;
+    let result = match member.fate(Step::Success) {
+        Fate::GoesOn => member.listen(&mut incoming).await,
+        Fate::Closed => {
+            member.outlet.close();
+            Ok(())
+        }
+        Fate::Silent => {
+            while incoming.next().await?.is_some() {}
+            Ok(())
+        }
+    };
     member.detach();
     result
 }
 
 /// `<failure reason/>`
-struct Refusal {
-    reason: u16,
+pub(crate) struct Refusal {
+    pub(crate) reason: u16,
+    ban_seconds: u64,
 }
 
 impl Refusal {
-    const UNKNOWN_DEVICE: Self = Self { reason: 401 };
-    const BANNED: Self = Self { reason: 403 };
+    const UNKNOWN_DEVICE: Self = Self::of(401);
+    const BANNED: Self = Self::of(403);
+    /// The ban for a while, which says for how long and why.
+    const TEMPORARY: u16 = 402;
 
-    fn stanza(&self) -> Node {
-        NodeBuilder::new("failure")
+    const fn of(reason: u16) -> Self {
+        Self {
+            reason,
+            ban_seconds: 0,
+        }
+    }
+
+    /// The one that was wished for.
+    pub(crate) fn wished(faults: &Settings) -> Option<Self> {
+        let refusal = Self {
+            reason: faults.failure,
+            ban_seconds: faults.ban_seconds,
+        };
+        (faults.failure != 0).then_some(refusal)
+    }
+
+    pub(crate) fn stanza(&self) -> Node {
+        let failure = NodeBuilder::new("failure")
             .attr("reason", self.reason)
-            .attr("location", "sim")
-            .build()
+            .attr("location", "sim");
+        match self.reason {
+            Self::TEMPORARY => failure
+                .attr("code", 101)
+                .attr("expire", self.ban_seconds)
+                .build(),
+            _ => failure.build(),
+        }
     }
 }
 
@@ -84,6 +127,9 @@ fn admit(
     noise_key: [u8; 32],
 ) -> Result<(Arc<Account>, Arc<Device>), Refusal> {
     let phone = payload.username.unwrap_or_default().to_string();
+    if let Some(refusal) = Refusal::wished(&world.faults.of(Some(&phone))) {
+        return Err(refusal);
+    }
     let id = u16::try_from(payload.device.unwrap_or_default()).unwrap_or_default();
     let account = world.find(&phone).ok_or(Refusal::UNKNOWN_DEVICE)?;
     if account.standing().banned {
@@ -211,6 +257,49 @@ impl Member {
 
     pub(crate) fn reply(&self, node: &Node, position: Position) {
         self.outlet.send(node, position);
+    }
+
+    pub(crate) fn faults(&self) -> Settings {
+        self.world.faults.of(Some(&self.account.phone))
+    }
+
+    pub(crate) fn fate(&self, step: Step) -> Fate {
+        self.world.fate(Some(&self.account.phone), step)
+    }
+
+    /// The `<ack>` of something that the client has sent.
+    pub(crate) fn acknowledge(&self, ack: Node, position: Position) {
+        let faults = self.faults();
+        if faults.lose_acks {
+            return;
+        }
+        if faults.reorder_acks {
+            let held = self.held.lock().expect("no panic here").take();
+            if let Some((earlier, of)) = held {
+                self.reply(&ack, position);
+                self.reply(&earlier, of);
+                return;
+            }
+            *self.held.lock().expect("no panic here") = Some((ack, position));
+            let (held, outlet) = (self.held.clone(), self.outlet.clone());
+            self.world.runtime.spawn(async move {
+                tokio::time::sleep(OVERTAKING).await;
+                let alone = held.lock().expect("no panic here").take();
+                if let Some((ack, position)) = alone {
+                    outlet.send(&ack, position);
+                }
+            });
+            return;
+        }
+        if faults.ack_delay_ms == 0 {
+            self.reply(&ack, position);
+            return;
+        }
+        let outlet = self.outlet.clone();
+        self.world.runtime.spawn(async move {
+            tokio::time::sleep(faults.ack_delay()).await;
+            outlet.send(&ack, position);
+        });
     }
 
     /// `<registration>` of a stanza, as a number.

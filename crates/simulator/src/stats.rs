@@ -33,6 +33,8 @@ macro_rules! counters {
 counters! {
     connections_accepted,
     connections_refused,
+    /// Ended or left in silence at a step that was asked for.
+    connections_spoiled,
     logins,
     logins_rejected,
     /// Messages that contacts wrote.

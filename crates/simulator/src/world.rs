@@ -13,7 +13,7 @@ use wacore_binary::{Jid, Server};
 use crate::account::Account;
 use crate::calls::Calls;
 use crate::device::Device;
-use crate::faults::Faults;
+use crate::faults::{Fate, Faults, Step};
 use crate::groups::Groups;
 use crate::handshake::ServerIdentity;
 use crate::journal::{Batch, Found, Journal};
@@ -208,6 +208,15 @@ impl World {
             }
             _ => bail!("{jid} is no number"),
         }
+    }
+
+    /// What becomes of a connection that has come so far.
+    pub(crate) fn fate(&self, account: Option<&str>, step: Step) -> Fate {
+        let fate = self.faults.of(account).at(step);
+        if fate != Fate::GoesOn {
+            self.stats.connections_spoiled.add();
+        }
+        fate
     }
 
     pub(crate) fn next_connection(&self) -> u64 {

@@ -53,7 +53,7 @@ pub(super) async fn list(world: web::Data<World>) -> HttpResponse {
 }
 
 /// The devices that a call is about: one by `?device=`, else all of the account.
-fn subject(
+pub(super) fn subject(
     world: &World,
     phone: &str,
     request: &HttpRequest,

@@ -35,6 +35,11 @@ fn refused(status: u16, why: &str) -> HttpResponse {
     HttpResponse::build(status).json(json!({ "error": why }))
 }
 
+fn wished(world: &World) -> Option<HttpResponse> {
+    let status = world.faults.of(None).media_status;
+    (status != 0).then(|| refused(status, "as was wished"))
+}
+
 async fn upload(
     world: web::Data<World>,
     request: HttpRequest,
@@ -43,8 +48,8 @@ async fn upload(
     body: Bytes,
 ) -> HttpResponse {
     let (kind, token) = path.into_inner();
-    if let Some(status) = world.faults.media_status() {
-        return refused(status, "as was wished");
+    if let Some(refusal) = wished(&world) {
+        return refusal;
     }
     if query.auth.as_deref() != Some(&world.media.auth) {
         return refused(401, "another auth than the media connection's");
@@ -75,8 +80,8 @@ async fn download(
     request: HttpRequest,
     query: web::Query<Download>,
 ) -> HttpResponse {
-    if let Some(status) = world.faults.media_status() {
-        return refused(status, "as was wished");
+    if let Some(refusal) = wished(&world) {
+        return refusal;
     }
     // Who has the path needs no more; but what is shown must be right.
     if query

@@ -84,10 +84,23 @@ async fn faults_are_set_one_by_one_and_shown() {
     let faults = control
         .post("/admin/faults", r#"{"drop_acks": true}"#)
         .await;
-    let expected = json!({"drop_acks": true, "refuse_connections": false, "latency_ms": 5, "unread": 0,
-        "media_status": 0});
-    assert_eq!(faults, expected);
-    assert_eq!(control.get("/admin/faults").await, expected);
+    assert_eq!(faults["drop_acks"], true);
+    assert_eq!(faults["latency_ms"], 5);
+    assert_eq!(control.get("/admin/faults").await, faults);
+    let one = json!({"account": "+55 11 99999-9999", "close_at": "success", "failure": 503});
+    let faults = control.post("/admin/faults", one.to_string()).await;
+    let expected = json!({"5511999999999": {"close_at": "success", "failure": 503}});
+    assert_eq!(faults["accounts"], expected);
+    assert_eq!(faults["close_at"], "off");
+    let faults = control.post("/admin/faults", r#"{"reset": true}"#).await;
+    assert_eq!(
+        (&faults["accounts"], &faults["latency_ms"]),
+        (&json!({}), &json!(0))
+    );
+    let (status, answer) = control
+        .try_post("/admin/faults", r#"{"close_at": "never"}"#)
+        .await;
+    assert_eq!(status, 400, "{answer}");
     simulator.stop().await;
 }
 

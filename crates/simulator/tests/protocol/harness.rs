@@ -367,6 +367,10 @@ impl Phone {
         .await;
     }
 
+    pub(crate) fn events(&self) -> Vec<Arc<Event>> {
+        self.seen.lock().unwrap().events.clone()
+    }
+
     /// Waits for an event of which `pick` makes something.
     pub(crate) async fn event<T>(&self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
         eventually(what, || async {

@@ -5,6 +5,7 @@
 mod calls;
 mod control;
 mod endings;
+mod faults;
 mod groups;
 mod harness;
 mod incoming;
