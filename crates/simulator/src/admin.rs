@@ -87,6 +87,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             "/admin/accounts/{phone}/inject",
             web::post().to(inject::inject),
         )
+        .route("/admin/certificate", web::get().to(certificate))
         .route("/admin/faults", web::get().to(show_faults))
         .route("/admin/faults", web::post().to(set_faults))
         .route("/admin/stats", web::get().to(stats));
@@ -200,6 +201,14 @@ async fn set_faults(world: web::Data<World>, body: web::Bytes) -> Answer {
     }
     world.faults.set(&request);
     Ok(show_faults(world).await)
+}
+
+/// What the TLS port shows.
+async fn certificate(world: web::Data<World>) -> Answer {
+    let identity = world.tls_identity().map_err(Refused::conflict)?;
+    Ok(HttpResponse::Ok()
+        .content_type("application/x-pem-file")
+        .body(identity.pem()))
 }
 
 async fn stats(world: web::Data<World>) -> HttpResponse {

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 use simulator::{Config, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +18,12 @@ struct Arguments {
     /// Address of both the WhatsApp protocol and the control API
     #[arg(long, env = "SIMULATOR_LISTEN", default_value = "127.0.0.1:8790")]
     listen: SocketAddr,
+    /// Address of the same behind TLS (wss, https), with a certificate of its own
+    #[arg(long, env = "SIMULATOR_LISTEN_TLS")]
+    listen_tls: Option<SocketAddr>,
+    /// File to write that certificate to, as PEM, for clients that shall trust it
+    #[arg(long, env = "SIMULATOR_CERTIFICATE", value_name = "FILE")]
+    certificate: Option<PathBuf>,
     /// Folder to keep keys, accounts and messages in; without it a restart forgets them
     #[arg(long, env = "SIMULATOR_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
@@ -47,6 +54,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     })
     .await?;
     tracing::info!(address = %simulator.address(), "listening");
+    if let Some(listen) = arguments.listen_tls {
+        let address = simulator.listen_tls(listen).await?;
+        tracing::info!(%address, "listening behind TLS");
+    }
+    if let Some(file) = arguments.certificate {
+        std::fs::write(&file, simulator.certificate()?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

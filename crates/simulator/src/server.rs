@@ -8,8 +8,12 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
 use anyhow::{Context as _, Result};
+use tokio_util::sync::CancellationToken;
 
 mod media;
+mod tls;
+
+pub(crate) use tls::TlsIdentity;
 
 use crate::faults::{Fate, Step};
 use crate::world::World;
@@ -32,6 +36,7 @@ pub struct Simulator {
     address: SocketAddr,
     world: Arc<World>,
     server: ServerHandle,
+    stopped: CancellationToken,
 }
 
 impl Simulator {
@@ -62,7 +67,19 @@ impl Simulator {
             address,
             world,
             server: handle,
+            stopped: CancellationToken::new(),
         })
+    }
+
+    /// Serves the same behind TLS too, at the address that it answers; port 0 takes a free one.
+    pub async fn listen_tls(&self, listen: SocketAddr) -> Result<SocketAddr> {
+        let identity = self.world.tls_identity()?;
+        tls::serve(&identity, listen, self.address, self.stopped.clone()).await
+    }
+
+    /// The certificate that [`listen_tls`](Self::listen_tls) shows, as PEM.
+    pub fn certificate(&self) -> Result<String> {
+        Ok(self.world.tls_identity()?.pem())
     }
 
     /// Where it listens.
@@ -77,6 +94,7 @@ impl Simulator {
 
     /// Hangs up on everyone, writes what is left and gives port and folder free.
     pub async fn stop(self) {
+        self.stopped.cancel();
         for account in self.world.accounts() {
             for device in account.devices() {
                 if let Some(outlet) = &device.lock().outlet {

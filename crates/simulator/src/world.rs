@@ -22,11 +22,14 @@ use crate::media::Media;
 use crate::outbox::Outbox;
 use crate::pairing::Pairings;
 use crate::presence::Presences;
+use crate::server::TlsIdentity;
 use crate::stats::Stats;
 
 pub(crate) struct World {
     pub(crate) journal: Journal,
     pub(crate) identity: ServerIdentity,
+    /// Made when TLS is first wanted.
+    tls: Mutex<Option<TlsIdentity>>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) stats: Stats,
     pub(crate) groups: Groups,
@@ -61,9 +64,12 @@ impl World {
                 identity
             }
         };
+        let tls = found.remove("tls");
+        let tls = tls.map(|value| serde_json::from_slice(&value));
         let world = Self {
             journal,
             identity,
+            tls: Mutex::new(tls.transpose()?),
             faults: Arc::default(),
             stats: Stats::default(),
             groups: Groups::default(),
@@ -127,6 +133,19 @@ impl World {
             self.outbox.restore(number, value)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn tls_identity(&self) -> Result<TlsIdentity> {
+        let mut tls = self.tls.lock().expect("no panic here");
+        if let Some(identity) = &*tls {
+            return Ok(identity.clone());
+        }
+        let identity = TlsIdentity::generate()?;
+        let mut batch = Batch::default();
+        batch.put_json("tls", &identity);
+        self.journal.commit(batch);
+        *tls = Some(identity.clone());
+        Ok(identity)
     }
 
     fn insert(&self, account: Arc<Account>) {

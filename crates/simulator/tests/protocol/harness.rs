@@ -4,12 +4,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use simulator::{Config, Simulator};
+use tokio_rustls::TlsConnector;
 use tracing_subscriber::EnvFilter;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::http::{HttpClient, HttpRequest, HttpResponse};
-use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
 use whatsapp_rust::types::events::Event;
 use whatsapp_rust::types::message::MessageInfo;
 use whatsapp_rust::wacore::store::InMemoryBackend;
@@ -251,6 +255,22 @@ impl InboundDurabilityHook for Hook {
 }
 
 impl Phone {
+    /// Over TLS, trusting that certificate alone.
+    pub(crate) async fn start_tls(address: &str, certificate: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        let pem = CertificateDer::from_pem_slice(certificate.as_bytes());
+        roots.add(pem.unwrap()).unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = Connector::Rustls(TlsConnector::from(Arc::new(config)));
+        let url = format!("wss://{address}/ws/chat");
+        let transport = TokioWebSocketTransportFactory::new()
+            .with_url(url)
+            .with_connector(connector);
+        Self::over(transport, Arc::new(InMemoryBackend::new()), None).await
+    }
+
     pub(crate) async fn start(address: &str) -> Self {
         Self::with(address, Arc::new(InMemoryBackend::new()), None).await
     }
@@ -260,12 +280,21 @@ impl Phone {
     }
 
     async fn with(address: &str, backend: Arc<InMemoryBackend>, push_name: Option<&str>) -> Self {
+        let url = format!("ws://{address}/ws/chat");
+        let transport = TokioWebSocketTransportFactory::new().with_url(url);
+        Self::over(transport, backend, push_name).await
+    }
+
+    async fn over(
+        transport: TokioWebSocketTransportFactory,
+        backend: Arc<InMemoryBackend>,
+        push_name: Option<&str>,
+    ) -> Self {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let events = seen.clone();
-        let url = format!("ws://{address}/ws/chat");
         let mut builder = Bot::builder()
             .with_backend_arc(backend.clone())
-            .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url))
+            .with_transport_factory(transport)
             .with_http_client(PlainHttp(
                 reqwest::Client::builder().no_proxy().build().unwrap(),
             ))

@@ -49,6 +49,34 @@ async fn a_restart_keeps_keys_accounts_ratchets_and_what_was_not_acknowledged() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_trusts_the_certificate_speaks_over_tls_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = simulator(Some(dir.path())).await;
+    let control = Control::of(&first);
+    let secure = first.listen_tls("127.0.0.1:0".parse().unwrap()).await;
+    let secure = secure.unwrap().to_string();
+    let certificate = first.certificate().unwrap();
+    let mut phone = Phone::start_tls(&secure, &certificate).await;
+    let number = phone.link(&control, None).await;
+    control
+        .send(json!({"to": number, "from": CONTACT, "text": "sealed twice"}))
+        .await;
+    phone.receives(1).await;
+    first.stop().await;
+
+    let second = simulator(Some(dir.path())).await;
+    assert_eq!(second.certificate().unwrap(), certificate);
+    second.listen_tls(secure.parse().unwrap()).await.unwrap();
+    let control = Control::of(&second);
+    control
+        .send(json!({"to": number, "from": CONTACT, "text": "and again"}))
+        .await;
+    phone.receives(2).await;
+    phone.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_simulator_with_new_keys_is_met_by_the_fallback_handshake() {
     let first = simulator(None).await;
     let address = first.address().to_string();
