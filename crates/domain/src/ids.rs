@@ -51,6 +51,34 @@ fn message_under(domain: &str, key: MessageKey<'_>) -> Uuid {
     )
 }
 
+/// The id of what is said of a sent message: by whom, and what.
+pub fn receipt(key: MessageKey<'_>, kind: &str) -> Uuid {
+    derive(
+        key.timestamp,
+        "receipt",
+        &[
+            key.connection.as_bytes(),
+            key.chat.as_bytes(),
+            key.sender.as_bytes(),
+            key.message_id.as_bytes(),
+            kind.as_bytes(),
+        ],
+    )
+}
+
+/// The id of what happened to a connection at that time besides messages, by WhatsApp's name for it.
+pub fn occurrence(connection: Uuid, what: EventType, name: &str, at: DateTime<Utc>) -> Uuid {
+    derive(
+        at,
+        "occurrence",
+        &[
+            connection.as_bytes(),
+            what.as_str().as_bytes(),
+            name.as_bytes(),
+        ],
+    )
+}
+
 /// The id of a change of a connection: its `number`th, at `at`.
 pub fn transition(connection: Uuid, number: i64, at: DateTime<Utc>) -> Uuid {
     derive(

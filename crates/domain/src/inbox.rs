@@ -12,6 +12,7 @@ use crate::event::{self, NewEvent};
 use crate::event_type::EventType;
 use crate::ids;
 use crate::message::{self, NewMessage};
+use crate::receipt;
 use crate::webhook::{self, Listener};
 
 /// What a call of [`accept`] added.
@@ -24,6 +25,8 @@ pub struct Accepted {
 }
 
 /// Commits messages, in slice order, and one event per webhook that matches each, in one transaction.
+///
+/// Receipts become events and nothing else (`receipt`).
 ///
 /// Ids are derived, so a message that is here already, or stands in the batch twice, adds nothing.
 /// Any error leaves nothing behind; [`crate::failure::classify`] says whether to try again.
@@ -40,26 +43,32 @@ pub async fn accept(conn: &mut AsyncPgConnection, batch: &[&NewMessage]) -> Quer
             .collect();
         let listeners = Listeners::of(webhook::listening(conn, &connections).await?);
 
+        let (receipts, batch): (Vec<&NewMessage>, Vec<&NewMessage>) = batch
+            .iter()
+            .partition(|message| message.event_type == EventType::MessageReceipt);
+        let mut events = receipt::insert(conn, listeners.events(&receipts)).await?;
+        if batch.is_empty() {
+            return Ok(Accepted {
+                messages: 0,
+                events,
+            });
+        }
+
         let fan_out: Vec<i32> = batch
             .iter()
             .map(|m| listeners.to(m.connection_id, m.event_type).count() as i32)
             .collect();
-        let mut new: HashSet<Uuid> = message::insert_new(conn, batch, &fan_out)
+        let mut new: HashSet<Uuid> = message::insert_new(conn, &batch, &fan_out)
             .await?
             .into_iter()
             .collect();
         let messages = new.len();
 
-        let events: Vec<NewEvent<'_>> = batch
-            .iter()
+        let batch: Vec<&NewMessage> = batch
+            .into_iter()
             .filter(|message| new.remove(&message.id))
-            .flat_map(|message| {
-                listeners
-                    .to(message.connection_id, message.event_type)
-                    .map(|listener| NewEvent::of_message(message, listener))
-            })
             .collect();
-        let events = event::insert_new(conn, &events).await?;
+        events.extend(event::insert_new(conn, &listeners.events(&batch)).await?);
         Ok(Accepted { messages, events })
     })
     .await
@@ -130,6 +139,17 @@ impl Listeners {
                 .push(listener);
         }
         Self(map)
+    }
+
+    /// What messages become, in their order.
+    fn events<'a>(&self, messages: &[&'a NewMessage]) -> Vec<NewEvent<'a>> {
+        messages
+            .iter()
+            .flat_map(|message| {
+                self.to(message.connection_id, message.event_type)
+                    .map(|listener| NewEvent::of_message(message, listener))
+            })
+            .collect()
     }
 
     fn to(&self, connection: Uuid, event: EventType) -> impl Iterator<Item = &Listener> {

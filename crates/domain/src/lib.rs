@@ -34,6 +34,7 @@ pub mod inbox;
 pub mod lease;
 pub mod parking;
 pub mod payload;
+mod receipt;
 pub mod record;
 pub mod replay;
 pub mod sample;

@@ -10,6 +10,7 @@ pub mod config;
 mod gate;
 pub mod hold;
 mod hook;
+mod occurrence;
 mod pace;
 mod session;
 pub mod store;

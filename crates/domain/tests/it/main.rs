@@ -15,6 +15,7 @@ mod parking;
 mod partitions;
 mod peers;
 mod protocol;
+mod receipts;
 mod records;
 mod replays;
 mod verify;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::connection::{Pairing, Status};
+use domain::message::NewMessage;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use whatsapp_rust::Jid;
@@ -20,6 +21,7 @@ use super::ending::Ending;
 use super::unreadable::{Unreadable, offer};
 use crate::committer::{Entry, Inbox};
 use crate::hook::is_owners;
+use crate::occurrence;
 use crate::translate::Owner;
 
 #[derive(Debug)]
@@ -88,6 +90,18 @@ impl EventHandler for Signals {
             Event::Disconnected(_) => Signal::Closed,
             Event::UndecryptableMessage(stanza) => return self.undecryptable(stanza),
             Event::Messages(batch) => return self.event_only(batch),
+            Event::Receipt(receipt) => {
+                return self.tell(occurrence::receipts(&self.owner, receipt));
+            }
+            Event::IncomingCall(call) => {
+                return self.tell(occurrence::call(&self.owner, call));
+            }
+            Event::MissedCall(call) => {
+                return self.tell([occurrence::missed_call(&self.owner, call)]);
+            }
+            Event::GroupUpdate(update) => {
+                return self.tell([occurrence::group(&self.owner, update)]);
+            }
             Event::ServerAck(ack) => return self.acks.hear(ack),
             Event::PairingQrCodesExhausted(_) => ended("qr_expired"),
             Event::StreamReplaced(_) => ended("replaced"),
@@ -126,6 +140,10 @@ impl EventHandler for Signals {
             EventKind::UndecryptableMessage,
             EventKind::Messages,
             EventKind::ServerAck,
+            EventKind::Receipt,
+            EventKind::IncomingCall,
+            EventKind::MissedCall,
+            EventKind::GroupUpdate,
         ])
     }
 }
@@ -158,6 +176,13 @@ impl Signals {
     fn undecryptable(&self, stanza: &UndecryptableMessage) {
         if self.confirmed.load(Ordering::Acquire) {
             self.unreadable.tell(stanza);
+        }
+    }
+
+    fn tell(&self, rows: impl IntoIterator<Item = NewMessage>) {
+        if self.confirmed.load(Ordering::Acquire) {
+            let entries = rows.into_iter().map(|row| Entry::new(row, None)).collect();
+            offer(&self.inbox, &self.owner, entries);
         }
     }
 

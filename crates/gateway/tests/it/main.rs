@@ -5,6 +5,7 @@
 
 mod durability;
 mod messages;
+mod occurrences;
 mod requests;
 mod rig;
 mod sending;

@@ -1,0 +1,1 @@
+DROP INDEX whatsapp_webhook_events_receipts;
