@@ -27,7 +27,7 @@ use self::group::{Group, Item};
 use self::stuck::Stuck;
 use crate::backoff::Backoff;
 use crate::bell::Bell;
-use crate::translate::{self, Owner};
+use crate::translate::{self, Numbers, Owner};
 use crate::valve::Valve;
 
 /// Submissions that wait while a group is committed; who submits more waits to submit.
@@ -80,11 +80,12 @@ impl Entry {
         owner: &Owner,
         info: &MessageInfo,
         message: &Arc<wa::Message>,
+        numbers: &Numbers,
     ) -> Option<Self> {
         if translate::is_internal(info, message) {
             return None;
         }
-        let row = translate::message(owner, info, message);
+        let row = translate::message(owner, info, message, numbers);
         Some(Self::new(row, Some(Arc::clone(message))))
     }
 

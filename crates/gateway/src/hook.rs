@@ -1,19 +1,19 @@
 //! What the library calls before it acknowledges a message.
 
 pub(crate) mod lost;
+mod numbers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::phone::Phone;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whatsapp_rust::types::events::InboundMessage;
-use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow, async_trait};
+use whatsapp_rust::{Client, InboundDurabilityHook, anyhow, async_trait};
 
 use crate::committer::{Entry, Inbox};
 use crate::store::inflight::{Key, Registry};
-use crate::translate::Owner;
+use crate::translate::{Owner, wanted};
 
 /// Commits one session's messages. `Ok` only after the commit; while PostgreSQL is away it waits, because the
 /// library does not ask again for a message that was refused.
@@ -35,14 +35,15 @@ pub(crate) struct Hook {
 impl InboundDurabilityHook for Hook {
     async fn on_messages(
         &self,
-        _client: Arc<Client>,
+        client: Arc<Client>,
         batch: &[InboundMessage],
     ) -> anyhow::Result<()> {
         let _call = self.calls.token();
         self.check_number()?;
         let mut entries = Vec::with_capacity(batch.len());
         for InboundMessage { message, info, .. } in batch {
-            let Some(entry) = Entry::of(&self.owner, info, message) else {
+            let numbers = numbers::look_up(&client, &wanted(info, message)).await;
+            let Some(entry) = Entry::of(&self.owner, info, message, &numbers) else {
                 let source = &info.source;
                 let (chat, sender) = (source.chat.to_string(), source.sender.to_string());
                 let key = Key::new(&chat, &sender, &info.id);
@@ -70,11 +71,4 @@ impl Hook {
             () = self.ended.cancelled() => anyhow::bail!("the session has ended"),
         }
     }
-}
-
-/// Whether an account's number is the one that the connection was registered for.
-pub(crate) fn is_owners(owner: &Owner, pn: &Jid) -> bool {
-    let key = |text: &str| text.parse::<Phone>().ok().map(|phone| phone.key());
-    let registered = key(&owner.phone_number);
-    registered.is_some() && registered == key(&pn.user)
 }

@@ -1,16 +1,39 @@
 //! From what WhatsApp sent to the row and the payload that a client gets. Pure: the same stanza gives the
 //! same row, however often it comes and whatever was learnt in between.
 //!
-//! The id is made of what the stanza itself says. Whatever was looked up may only add to `metadata`; no
-//! look-up is made here, since the stanza names both addresses of a sender where it knows them.
+//! The id is made of what the stanza itself says. Whatever was looked up ([`Numbers`]) may only change how
+//! people are named.
+//!
+//! `docs/PAYLOADS.md` says for clients what comes of each kind of message; each has its family's module here.
 
+mod bounds;
+mod change;
+mod contacts;
+mod content;
+mod context;
+mod event;
+mod invite;
 mod kind;
+mod location;
+mod media;
+mod menu;
+mod metadata;
+mod numbers;
 mod parties;
+mod payment;
+mod poll;
+mod reply;
+mod setting;
+mod text;
+mod time;
+mod trade;
+mod wrapper;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
 use domain::message::{NewMessage, storable, storable_id};
+use domain::phone::Phone;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use whatsapp_rust::Jid;
@@ -19,6 +42,7 @@ use whatsapp_rust::wacore_binary::JidExt;
 use whatsapp_rust::waproto::codec::{message_encode_into, message_encoded_len};
 use whatsapp_rust::waproto::whatsapp as wa;
 
+pub(crate) use self::numbers::{Numbers, wanted};
 use self::parties::Parties;
 
 /// Whose messages these are.
@@ -28,6 +52,17 @@ pub(crate) struct Owner {
     pub(crate) client_id: i32,
     /// Digits, as the connection was registered.
     pub(crate) phone_number: String,
+}
+
+impl Owner {
+    /// Whether an address is the number that the connection was registered for.
+    pub(crate) fn has_number(&self, pn: &Jid) -> bool {
+        let key = |text: &str| text.parse::<Phone>().ok().map(|phone| phone.key());
+        pn.server.is_pn_family() && {
+            let registered = key(&self.phone_number);
+            registered.is_some() && registered == key(&pn.user)
+        }
+    }
 }
 
 /// Why there is no message to show.
@@ -56,7 +91,8 @@ impl Undecryptable {
 pub(crate) fn is_internal(info: &MessageInfo, message: &wa::Message) -> bool {
     info.category == MessageCategory::Peer
         || info.source.is_from_me
-            && unwrapped(message)
+            && wrapper::unwrap(message)
+                .message
                 .protocol_message
                 .as_option()
                 .is_some_and(speaks_to_devices)
@@ -76,37 +112,52 @@ fn speaks_to_devices(protocol: &wa::message::ProtocolMessage) -> bool {
 }
 
 /// A message that was decrypted.
-pub(crate) fn message(owner: &Owner, info: &MessageInfo, message: &wa::Message) -> NewMessage {
-    let event_type = match info.source.is_from_me {
-        true => EventType::MessageSent,
-        false => EventType::Message,
+pub(crate) fn message(
+    owner: &Owner,
+    info: &MessageInfo,
+    message: &wa::Message,
+    numbers: &Numbers,
+) -> NewMessage {
+    let parties = Parties::of(owner, info, numbers);
+    let content = content::of(&wrapper::unwrap(message), &parties);
+    let event_type = match (&content, info.source.is_from_me) {
+        (_, true) => EventType::MessageSent,
+        (Some(content), false) => content.event,
+        (None, false) => EventType::Message,
     };
-    let mut row = row(owner, info, event_type, ids::message);
-    match text(unwrapped(message)) {
-        Some(text) => {
-            row.message_type = "text".to_owned();
-            row.content = text.to_owned();
-        }
-        None => {
-            row.message_type = "unsupported".to_owned();
-            row.metadata = with(&row.metadata, "kind", kind::of(message));
-            row.raw = Some(raw(message));
-        }
+    let mut details = metadata::of(&parties);
+    let Some(content) = content else {
+        metadata::put(&mut details, "kind", kind::of(message).as_deref());
+        return NewMessage {
+            message_type: "unsupported".to_owned(),
+            raw: Some(raw(message)),
+            ..row(parties, event_type, ids::message, details)
+        };
+    };
+    details.extend(content.details);
+    NewMessage {
+        message_type: content.message_type.to_owned(),
+        content: content.text.into_owned(),
+        raw: content.keep_raw.then(|| raw(message)),
+        ..row(parties, event_type, ids::message, details)
     }
-    row
 }
 
 /// A stanza of which only the envelope could be read.
 pub(crate) fn undecryptable(owner: &Owner, info: &MessageInfo, why: Undecryptable) -> NewMessage {
-    let mut row = row(
-        owner,
-        info,
-        EventType::MessageUndecryptable,
-        ids::undecryptable,
-    );
-    row.message_type = "undecryptable".to_owned();
-    row.metadata = with(&row.metadata, "reason", Some(why.as_str()));
-    row
+    let numbers = Numbers::default();
+    let parties = Parties::of(owner, info, &numbers);
+    let mut details = metadata::of(&parties);
+    metadata::put(&mut details, "reason", Some(why.as_str()));
+    NewMessage {
+        message_type: "undecryptable".to_owned(),
+        ..row(
+            parties,
+            EventType::MessageUndecryptable,
+            ids::undecryptable,
+            details,
+        )
+    }
 }
 
 /// A message that this account sent through the API, to an address, at that second.
@@ -131,7 +182,7 @@ pub(crate) fn sent(
         timestamp: at,
         ..Default::default()
     };
-    self::message(owner, &info, message)
+    self::message(owner, &info, message, &Numbers::default())
 }
 
 /// A message whose text did not survive; chat and sender are addresses as the library writes them.
@@ -166,9 +217,15 @@ pub(crate) fn unsupported(
     message: Option<&wa::Message>,
     reason: &str,
 ) -> NewMessage {
-    let mut metadata = with("{\"v\":1}", "reason", Some(reason));
-    metadata = with(&metadata, "chat", Some(&storable(&refused.chat)));
-    metadata = with(&metadata, "kind", message.and_then(kind::of));
+    let kind = message.and_then(kind::of);
+    let mut details = Map::new();
+    for (name, text) in [
+        ("chat", Some(refused.chat.as_str())),
+        ("reason", Some(reason)),
+        ("kind", kind.as_deref()),
+    ] {
+        metadata::put(&mut details, name, text);
+    }
     NewMessage {
         message_id: storable_id(&refused.message_id),
         chat: storable(&refused.chat),
@@ -176,22 +233,23 @@ pub(crate) fn unsupported(
         to: storable(&refused.to),
         message_type: "unsupported".to_owned(),
         content: String::new(),
-        metadata,
+        metadata: metadata::written(details),
         raw: message.map(raw),
         ..refused.clone()
     }
 }
 
+/// A row of no type and content yet.
 fn row(
-    owner: &Owner,
-    info: &MessageInfo,
+    parties: Parties<'_>,
     event_type: EventType,
     id: fn(MessageKey<'_>) -> Uuid,
+    details: Map<String, Value>,
 ) -> NewMessage {
-    let source = &info.source;
+    let (owner, info) = (parties.owner(), parties.info());
     let (chat, sender) = (
-        source.chat.to_non_ad_string(),
-        source.sender.to_non_ad_string(),
+        info.source.chat.to_non_ad_string(),
+        info.source.sender.to_non_ad_string(),
     );
     let key = MessageKey {
         connection: owner.connection_id,
@@ -200,76 +258,21 @@ fn row(
         message_id: &info.id,
         timestamp: info.timestamp,
     };
-    let parties = Parties::of(owner, source);
     NewMessage {
         id: id(key),
         client_id: owner.client_id,
         connection_id: owner.connection_id,
         event_type,
         message_id: info.id.clone(),
-        metadata: metadata(info, &chat, &parties),
         chat,
         from: parties.from,
         to: parties.to,
         message_type: String::new(),
         content: String::new(),
+        metadata: metadata::written(details),
         timestamp: info.timestamp,
         raw: None,
     }
-}
-
-fn metadata(info: &MessageInfo, chat: &str, parties: &Parties) -> String {
-    let mut map = Map::new();
-    let mut put = |name: &str, value: Option<&str>| {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            map.insert(name.to_owned(), value.into());
-        }
-    };
-    put("chat", Some(chat));
-    put("push_name", Some(&info.push_name));
-    put("sender_lid", parties.sender_lid.as_deref());
-    put("sender_pn", parties.sender_pn.as_deref());
-    if info.source.is_group && info.source.chat.is_group() {
-        map.insert("group".to_owned(), true.into());
-    }
-    map.insert("v".to_owned(), 1.into());
-    Value::Object(map).to_string()
-}
-
-/// The metadata with one more text.
-fn with(metadata: &str, name: &str, value: Option<&str>) -> String {
-    let Some(value) = value else {
-        return metadata.to_owned();
-    };
-    let mut map: Map<String, Value> =
-        serde_json::from_str(metadata).expect("metadata is an object that was written here");
-    map.insert(name.to_owned(), value.into());
-    Value::Object(map).to_string()
-}
-
-/// The message inside of the wrappers that say how long or how often it may be seen, or that it was
-/// written on another device of the account.
-fn unwrapped(message: &wa::Message) -> &wa::Message {
-    let sent = message.device_sent_message.as_option();
-    let inner = sent.and_then(|sent| sent.message.as_option()).or_else(|| {
-        [
-            &message.ephemeral_message,
-            &message.view_once_message,
-            &message.view_once_message_v2,
-            &message.view_once_message_v2_extension,
-        ]
-        .into_iter()
-        .find_map(|wrapper| wrapper.as_option()?.message.as_option())
-    });
-    inner.map_or(message, unwrapped)
-}
-
-fn text(message: &wa::Message) -> Option<&str> {
-    let extended = message.extended_text_message.as_option();
-    message
-        .conversation
-        .as_deref()
-        .or_else(|| extended?.text.as_deref())
 }
 
 /// The protobuf, without the group's sender keys that may travel in it.

@@ -29,8 +29,8 @@ use super::unreadable::Unreadable;
 use crate::backoff::Backoff;
 use crate::gate::Gated;
 use crate::hold::Hold;
+use crate::hook::Hook;
 use crate::hook::lost::LostMessages;
-use crate::hook::{Hook, is_owners};
 use crate::store::{self, Shelf, Store};
 use crate::translate::Owner;
 use crate::valve::Valved;
@@ -121,7 +121,7 @@ impl Link {
         let client = bot.client();
         let pn = client.pn();
         confirmed.store(
-            pn.is_some_and(|pn| is_owners(owner, &pn)),
+            pn.is_some_and(|pn| owner.has_number(&pn)),
             Ordering::Release,
         );
         Ok(Self {

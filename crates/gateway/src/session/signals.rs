@@ -20,9 +20,8 @@ use super::acks::Acks;
 use super::ending::Ending;
 use super::unreadable::{Unreadable, offer};
 use crate::committer::{Entry, Inbox};
-use crate::hook::is_owners;
 use crate::occurrence;
-use crate::translate::Owner;
+use crate::translate::{Numbers, Owner};
 
 #[derive(Debug)]
 pub(super) enum Signal {
@@ -165,7 +164,7 @@ fn grouped(code: &str) -> String {
 
 impl Signals {
     fn paired(&self, pn: &Jid) -> Signal {
-        let confirmed = is_owners(&self.owner, pn);
+        let confirmed = self.owner.has_number(pn);
         self.confirmed.store(confirmed, Ordering::Release);
         match confirmed {
             true => Signal::Paired,
@@ -193,7 +192,9 @@ impl Signals {
             return;
         }
         let messages = batch.messages.iter();
-        let entries = messages.filter_map(|item| Entry::of(&self.owner, &item.info, &item.message));
+        let numbers = Numbers::default();
+        let entries =
+            messages.filter_map(|item| Entry::of(&self.owner, &item.info, &item.message, &numbers));
         offer(&self.inbox, &self.owner, entries.collect());
     }
 }

@@ -17,7 +17,7 @@ use whatsapp_rust::waproto::codec::message_decode;
 use crate::committer::{Entry, Inbox};
 use crate::store::Store;
 use crate::store::pending_inbound::Earlier;
-use crate::translate::{self, Owner, Undecryptable};
+use crate::translate::{self, Numbers, Owner, Undecryptable};
 
 /// How long a group's message whose key is missing may take to be sent anew before it is told.
 const ANEW: Duration = Duration::from_secs(5);
@@ -79,7 +79,8 @@ impl Unreadable {
             Ok(Earlier::Settled) => return None,
             Ok(Earlier::Read(body)) => {
                 if let Ok(message) = message_decode(&body) {
-                    return Entry::of(&self.owner, info, &Arc::new(message));
+                    let numbers = Numbers::default();
+                    return Entry::of(&self.owner, info, &Arc::new(message), &numbers);
                 }
             }
             Ok(Earlier::Unread) => {}

@@ -1,13 +1,16 @@
-//! Who wrote to whom, as digits where the stanza says them.
+//! Who wrote to whom: digits where the stanza says the number, or where it was looked up.
 
-use domain::jid::Jid as Address;
 use whatsapp_rust::Jid;
-use whatsapp_rust::types::message::MessageSource;
-use whatsapp_rust::wacore_binary::JidExt;
+use whatsapp_rust::types::message::MessageInfo;
+use whatsapp_rust::wacore_binary::{JidExt, Server};
 
-use super::Owner;
+use super::{Numbers, Owner};
 
-pub(super) struct Parties {
+/// Sender and receiver of a message, and the names of others in it.
+pub(super) struct Parties<'a> {
+    owner: &'a Owner,
+    info: &'a MessageInfo,
+    numbers: &'a Numbers,
     pub(super) from: String,
     pub(super) to: String,
     /// `<n>@lid`
@@ -16,44 +19,121 @@ pub(super) struct Parties {
     pub(super) sender_pn: Option<String>,
 }
 
-impl Parties {
-    pub(super) fn of(owner: &Owner, source: &MessageSource) -> Self {
-        let both = || {
-            [Some(&source.sender), source.sender_alt.as_ref()]
-                .into_iter()
-                .flatten()
+impl<'a> Parties<'a> {
+    pub(super) fn of(owner: &'a Owner, info: &'a MessageInfo, numbers: &'a Numbers) -> Self {
+        let source = &info.source;
+        let mut parties = Self {
+            owner,
+            info,
+            numbers,
+            from: String::new(),
+            to: owner.phone_number.clone(),
+            sender_lid: addresses(&source.sender, source.sender_alt.as_ref())
+                .find(|jid| jid.server.is_lid_family())
+                .and_then(written),
+            sender_pn: parties_number(&source.sender, source.sender_alt.as_ref(), numbers),
         };
-        let pn = both().find(|jid| jid.server.is_pn_family()).map(display);
-        let lid = both().find(|jid| jid.server.is_lid_family()).map(display);
-        let (from, to) = match source.is_from_me {
-            true => (owner.phone_number.clone(), recipient(source)),
-            false => {
-                let from = pn.clone().unwrap_or_else(|| display(&source.sender));
-                (from, owner.phone_number.clone())
+        match source.is_from_me {
+            true => {
+                parties.from.clone_from(&owner.phone_number);
+                parties.to = parties.recipient();
             }
+            false => {
+                let sender = || written(&source.sender).unwrap_or_default();
+                parties.from = parties.sender_pn.clone().unwrap_or_else(sender);
+            }
+        }
+        parties
+    }
+
+    pub(super) fn owner(&self) -> &'a Owner {
+        self.owner
+    }
+
+    pub(super) fn info(&self) -> &'a MessageInfo {
+        self.info
+    }
+
+    /// The other side of what the account itself wrote: a person, or the chat where there are several.
+    fn recipient(&self) -> String {
+        let source = &self.info.source;
+        let beside = source.recipient_alt.as_ref();
+        let number = match source.chat.is_group() {
+            true => None,
+            false => parties_number(
+                &source.chat,
+                beside.or(self.info.peer_recipient_pn.as_ref()),
+                self.numbers,
+            ),
         };
-        Self {
-            from,
-            to,
-            sender_lid: lid,
-            sender_pn: pn,
+        number.or_else(|| written(&source.chat)).unwrap_or_default()
+    }
+
+    /// The other side of a chat of two.
+    pub(super) fn other_side(&self) -> Option<&str> {
+        let chat = &self.info.source.chat;
+        (chat.server.is_pn_family() || chat.server.is_lid_family()).then_some(&self.to)
+    }
+
+    /// Somebody, or a chat, that a message names: digits if it is a number or its number is known; the
+    /// account's own is written as it was registered.
+    pub(super) fn name(&self, address: &Option<String>) -> Option<String> {
+        let jid: Jid = address.as_deref()?.parse().ok()?;
+        let number = match jid.server.is_lid_family() {
+            true => self.number_of(&jid),
+            false => None,
+        };
+        if self.owner.has_number(&jid) {
+            return Some(self.owner.phone_number.clone());
+        }
+        match number {
+            Some(digits) if self.owner.has_number(&Jid::pn(digits.as_str())) => {
+                Some(self.owner.phone_number.clone())
+            }
+            Some(digits) => Some(digits),
+            None => written(&jid),
         }
     }
-}
 
-/// The other side of what the account itself wrote: a person, or the chat where there are several.
-fn recipient(source: &MessageSource) -> String {
-    let alternative = source.recipient_alt.as_ref();
-    match alternative.filter(|jid| jid.server.is_pn_family() && !source.chat.is_group()) {
-        Some(pn) => display(pn),
-        None => display(&source.chat),
+    fn number_of(&self, lid: &Jid) -> Option<String> {
+        let source = &self.info.source;
+        let same = |jid: &Jid| jid.server.is_lid_family() && jid.user == lid.user;
+        if addresses(&source.sender, source.sender_alt.as_ref()).any(same) {
+            return self.sender_pn.clone();
+        }
+        if same(&source.chat) {
+            return parties_number(
+                &source.chat,
+                self.info.peer_recipient_pn.as_ref(),
+                self.numbers,
+            );
+        }
+        self.numbers.of(lid).map(str::to_owned)
     }
 }
 
-fn display(jid: &Jid) -> String {
-    let text = jid.to_non_ad_string();
-    match Address::parse(&text) {
-        Some(address) => address.display(),
-        None => text,
+fn addresses<'a>(jid: &'a Jid, beside: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
+    std::iter::once(jid).chain(beside)
+}
+
+fn parties_number(jid: &Jid, beside: Option<&Jid>, numbers: &Numbers) -> Option<String> {
+    let said = addresses(jid, beside)
+        .find(|jid| jid.server.is_pn_family())
+        .and_then(written);
+    said.or_else(|| {
+        addresses(jid, beside)
+            .find_map(|jid| numbers.of(jid))
+            .map(str::to_owned)
+    })
+}
+
+/// `None` for an address of nobody.
+pub(super) fn written(jid: &Jid) -> Option<String> {
+    let digits = !jid.user.is_empty() && jid.user.bytes().all(|byte| byte.is_ascii_digit());
+    match jid.server {
+        _ if jid.user.is_empty() => None,
+        Server::Pn | Server::Hosted | Server::Legacy if digits => Some(jid.user.to_string()),
+        Server::Lid | Server::HostedLid => Some(format!("{}@lid", jid.user)),
+        _ => Some(jid.to_non_ad_string()),
     }
 }
