@@ -4,6 +4,7 @@
 #![recursion_limit = "512"]
 
 mod durability;
+mod kinds;
 mod messages;
 mod occurrences;
 mod requests;

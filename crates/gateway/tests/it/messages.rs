@@ -153,6 +153,26 @@ async fn what_the_account_itself_writes_is_sent_and_not_received() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_named_by_a_lid_alone_is_the_number_that_was_learnt_before_or_the_lid() {
+    let rig = Rig::start().await;
+    let gateway = rig.gateway();
+    rig.link(NUMBER).await;
+    let stranger = "5511911119999";
+    for (from, addressing) in [(stranger, "lid_only"), (ANA, "lid"), (ANA, "lid_only")] {
+        let message = json!({"to": NUMBER, "from": from, "text": "hi", "addressing": addressing});
+        rig.send(message).await;
+        rig.wait_for_acks(NUMBER).await;
+    }
+    let rows = rig.wait_for_rows(3).await;
+    assert!(rows[0].from.ends_with("@lid"), "{:?}", rows[0]);
+    assert_eq!(rows[0].metadata.get("sender_pn"), None);
+    assert_eq!([rows[1].from.as_str(), rows[2].from.as_str()], [ANA, ANA]);
+    assert_eq!(rows[2].metadata["sender_pn"], ANA);
+    assert_eq!(rows[2].chat, rows[1].chat);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_undecryptable_stanza_and_its_later_good_copy_are_both_told() {
     let rig = Rig::start().await;
     let webhook = rig.webhook(&["message.*"]).await;

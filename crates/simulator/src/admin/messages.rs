@@ -1,20 +1,20 @@
 //! Contacts write to accounts, and what came of it.
 
+mod content;
+mod request;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
-use waproto::buffa::Message as _;
-use waproto::whatsapp::Message;
 
-use super::{Answer, OneOrMany, Refused, parse, query, written};
+use self::content::Chat;
+use self::request::Request;
+use super::{Answer, Refused, parse, query, written};
 use crate::account::Account;
-use crate::delivery::{self, Addressing, Letter};
+use crate::delivery::{self, Letter};
 use crate::journal::Batch;
 use crate::stanza::message_id;
 use crate::world::{World, phone_number, unix_time};
@@ -26,91 +26,6 @@ const PAGE: usize = 2_000;
 /// Senders let others run after so many messages.
 const BREATH: usize = 32;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Request {
-    to: String,
-    from: OneOrMany,
-    #[serde(default)]
-    r#type: Type,
-    text: Option<String>,
-    /// `type=raw`: the protobuf of the message, base64.
-    content: Option<String>,
-    stanza_type: Option<String>,
-    group: Option<String>,
-    #[serde(default)]
-    from_me: bool,
-    #[serde(default)]
-    corrupt: bool,
-    #[serde(default)]
-    addressing: Addressing,
-    name: Option<String>,
-    count: Option<usize>,
-    /// Messages a second.
-    rate: Option<f64>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Type {
-    #[default]
-    Text,
-    /// A protobuf with nothing in it but a field that nobody knows.
-    Unknown,
-    Raw,
-}
-
-impl Request {
-    fn content(&self) -> Result<Vec<u8>, Refused> {
-        match (&self.r#type, &self.text, &self.content) {
-            (Type::Text, Some(text), None) => {
-                let message = Message {
-                    conversation: Some(text.clone()),
-                    ..Default::default()
-                };
-                Ok(message.encode_to_vec())
-            }
-            (Type::Text, ..) => Err(Refused::bad_request("type text takes text")),
-            // Field 9999, length-delimited: "mystery".
-            (Type::Unknown, None, None) => Ok(b"\xfa\xf0\x04\x07mystery".to_vec()),
-            (Type::Unknown, ..) => Err(Refused::bad_request("type unknown takes no content")),
-            (Type::Raw, None, Some(content)) => BASE64_STANDARD
-                .decode(content)
-                .map_err(|error| Refused::bad_request(format!("content: {error}"))),
-            (Type::Raw, ..) => Err(Refused::bad_request("type raw takes content, in base64")),
-        }
-    }
-
-    fn contacts(&self, world: &World) -> Result<Vec<Arc<Account>>, Refused> {
-        let numbers = self.from.numbers();
-        if numbers.is_empty() {
-            return Err(Refused::bad_request("from names nobody"));
-        }
-        let contact = |number: &String| {
-            let number = phone_number(number).map_err(Refused::bad_request)?;
-            let contact = world.account(&number).map_err(Refused::bad_request)?;
-            if let Some(name) = &self.name {
-                contact.change(|standing| standing.name.clone_from(name));
-                world.keep(&contact);
-            }
-            Ok(contact)
-        };
-        numbers.iter().map(contact).collect()
-    }
-
-    fn spacing(&self) -> Result<Option<Duration>, Refused> {
-        let Some(rate) = self.rate else {
-            return Ok(None);
-        };
-        let spacing = Duration::try_from_secs_f64(1.0 / rate).ok();
-        let spacing = spacing.filter(|_| rate > 0.0 && rate.is_finite());
-        match spacing {
-            Some(spacing) => Ok(Some(spacing)),
-            None => Err(Refused::bad_request("rate is messages a second, above 0")),
-        }
-    }
-}
-
 /// Writes `count` messages, the contacts taking turns. With a rate they follow their schedule
 /// after the answer; without one all are queued before it.
 pub(super) async fn send(world: web::Data<World>, body: web::Bytes) -> Answer {
@@ -120,7 +35,6 @@ pub(super) async fn send(world: web::Data<World>, body: web::Bytes) -> Answer {
         return Err(Refused::bad_request(format!("count is 1 to {MAX_COUNT}")));
     }
     let spacing = request.spacing()?;
-    let content = Arc::new(request.content()?);
     let to = phone_number(&request.to).map_err(Refused::bad_request)?;
     let account = world
         .find(&to)
@@ -143,17 +57,32 @@ pub(super) async fn send(world: web::Data<World>, body: web::Bytes) -> Answer {
         world.journal.commit(batch);
         id
     });
+    let written_by = |contact: &Arc<Account>| {
+        let chat = Chat {
+            world: &world,
+            account: &account,
+            contact,
+            group: group.as_deref(),
+        };
+        Ok((contact.clone(), content::write(&request, &chat)?))
+    };
+    let contents: Result<Vec<_>, Refused> = contacts.iter().map(written_by).collect();
+    let contents = contents?;
     let letters: Vec<Letter> = (0..count)
-        .map(|turn| Letter {
-            id: message_id(),
-            account: account.clone(),
-            contact: contacts[turn % contacts.len()].clone(),
-            from_me: request.from_me,
-            group: group.clone(),
-            content: content.clone(),
-            stanza_type: request.stanza_type.clone().unwrap_or_else(|| "text".into()),
-            addressing: request.addressing,
-            corrupt: request.corrupt,
+        .map(|turn| {
+            let (contact, content) = &contents[turn % contents.len()];
+            Letter {
+                id: message_id(),
+                account: account.clone(),
+                contact: contact.clone(),
+                from_me: request.from_me,
+                group: group.clone(),
+                content: content.bytes.clone(),
+                stanza_type: content.stanza_type.clone(),
+                edit: content.edit.clone(),
+                addressing: request.addressing,
+                corrupt: request.corrupt,
+            }
         })
         .collect();
     let ids: Vec<String> = letters.iter().map(|letter| letter.id.clone()).collect();

@@ -38,6 +38,8 @@ pub(crate) struct Letter {
     /// The protobuf that is encrypted.
     pub(crate) content: Arc<Vec<u8>>,
     pub(crate) stanza_type: String,
+    /// Of a message that changes another: how.
+    pub(crate) edit: Option<String>,
     pub(crate) addressing: Addressing,
     /// Damage the ciphertext.
     pub(crate) corrupt: bool,
@@ -91,6 +93,9 @@ impl Letter {
         };
         if self.from_me && self.group.is_none() {
             message = message.attr("recipient", self.contact.jid());
+        }
+        if let Some(edit) = &self.edit {
+            message = message.attr("edit", edit.as_str());
         }
         let beside_name = match (self.group.is_some(), by_number) {
             (true, true) => "participant_lid",

@@ -15,7 +15,7 @@ use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::http::{HttpClient, HttpRequest, HttpResponse};
 use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
 use whatsapp_rust::types::events::Event;
-use whatsapp_rust::types::message::MessageInfo;
+use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
 use whatsapp_rust::wacore::store::InMemoryBackend;
 use whatsapp_rust::wacore::types::events::InboundMessage;
 use whatsapp_rust::waproto::whatsapp as wa;
@@ -245,7 +245,7 @@ impl InboundDurabilityHook for Hook {
         let mut seen = self.seen.lock().unwrap();
         let batch = batch
             .iter()
-            .filter(|m| !m.message.protocol_message.is_set());
+            .filter(|m| m.info.category != MessageCategory::Peer);
         seen.received.extend(batch.map(|m| Received {
             info: m.info.clone(),
             message: m.message.clone(),
