@@ -141,7 +141,7 @@ impl Content {
         let (message_type, text) = match event_type {
             EventType::Message => ("text", "This is a sample message."),
             EventType::MessageSent => ("text", "This is a sample of a sent message."),
-            EventType::MessageEdited => ("text", "This is a sample of an edited message."),
+            EventType::MessageEdited => ("edited", "This is a sample of an edited message."),
             EventType::MessageReaction => ("reaction", "👍"),
             EventType::MessageRevoked => ("revoked", ""),
             EventType::MessageReceipt => ("receipt", ""),
@@ -153,13 +153,14 @@ impl Content {
                     message_id: "",
                     chat: "",
                     from: String::new(),
-                    to: number,
                     message_type: event_type.as_str(),
                     text: "",
-                    metadata: metadata(event_type),
+                    metadata: metadata(event_type, &number),
+                    to: number,
                 };
             }
         };
+        let metadata = metadata(event_type, &number);
         let (from, to) = match event_type {
             EventType::MessageSent => (number, contact),
             _ => (contact, number),
@@ -171,13 +172,30 @@ impl Content {
             to,
             message_type,
             text,
-            metadata: metadata(event_type),
+            metadata,
         }
     }
 }
 
-fn metadata(event_type: EventType) -> Value {
+fn metadata(event_type: EventType, number: &str) -> Value {
+    // Another message, as if the contact had written it.
+    let own_message = json!({"message_id": MESSAGE_ID, "participant": CONTACT});
     let own = match event_type {
+        EventType::MessageReaction => {
+            let target = json!({"message_id": MESSAGE_ID, "participant": number, "removed": false});
+            json!({"chat": CHAT, "push_name": "Recado", "reaction": target})
+        }
+        EventType::MessageEdited => {
+            let mut edit = own_message;
+            edit["type"] = "text".into();
+            json!({"chat": CHAT, "push_name": "Recado", "edit": edit})
+        }
+        EventType::MessageRevoked => {
+            json!({"chat": CHAT, "push_name": "Recado", "revoke": own_message})
+        }
+        EventType::MessageReceipt => {
+            json!({"chat": CHAT, "kind": "read", "message_ids": [MESSAGE_ID], "participant": CONTACT})
+        }
         EventType::ConnectionQr => json!({"qr": "2@sample", "expires_in_seconds": 20}),
         EventType::ConnectionOpen => json!({"status": "connected", "reason": null}),
         EventType::ConnectionClosed => json!({"status": "disconnected", "reason": null}),

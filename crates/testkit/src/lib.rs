@@ -7,6 +7,7 @@ pub mod database;
 pub mod eventually;
 mod freeze;
 pub mod panics;
+pub mod payload;
 pub mod port;
 pub mod process;
 pub mod receiver;
@@ -17,6 +18,7 @@ pub mod system;
 
 pub use database::Database;
 pub use eventually::eventually;
+pub use payload::Payloads;
 pub use port::free_port;
 pub use process::{Process, Program};
 pub use receiver::{Answer, RawReceiver, Received, Receiver, Step};

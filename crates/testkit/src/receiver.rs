@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::thread::panicking;
 use std::time::Duration;
 
 use actix_web::dev::{Extensions, Server, ServerHandle};
@@ -115,9 +116,13 @@ impl Receiver {
 }
 
 impl Drop for Receiver {
+    /// Panics when a delivery was not what the published schema promises, whatever the test looked at.
     fn drop(&mut self) {
         // The command is given by the call; only its completion would have to be awaited.
         drop(self.server.stop(false));
+        if let Some(error) = self.record.schema_error().filter(|_| !panicking()) {
+            panic!("a delivery is not as in docs/payload.schema.json: {error}");
+        }
     }
 }
 

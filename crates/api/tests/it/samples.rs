@@ -5,6 +5,7 @@ use domain::event_type::EventType;
 use domain::record::Outcome;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testkit::Payloads;
 
 use crate::dispatcher::{claim_probe, claim_rung, fail, record};
 use crate::world::{Answer, Api, NUMBER, id};
@@ -155,13 +156,23 @@ async fn what_is_not_active_or_no_type_gets_no_sample() {
 }
 
 #[tokio::test]
-async fn a_sample_of_every_type_can_be_had() {
+async fn a_sample_of_every_type_can_be_had_and_has_the_shape_of_a_real_one() {
     let api = Api::start_with(&[("WEBHOOK_TIMEOUT", "1")]).await;
     let acme = api.tenant("acme").await;
-    let path = format!("/api/webhooks/{}/test", acme.webhook(NUMBER).await);
+    let webhook = format!("/api/webhooks/{}", acme.webhook(NUMBER).await);
+    let path = format!("{webhook}/test");
     let tries = EventType::ALL.iter().map(async |event_type| {
         let body = json!({"type": event_type.as_str()});
         assert_eq!(acme.post(&path, body).await.status, 202);
     });
     futures_util::future::join_all(tries).await;
+    let events = acme.get(&format!("{webhook}/events")).await.ok()["events"].clone();
+    let payloads = Payloads::default();
+    assert_eq!(events.as_array().unwrap().len(), EventType::ALL.len());
+    for event in events.as_array().unwrap() {
+        let path = format!("/api/webhooks/events/{}", id(&event["id"]));
+        let payload = acme.get(&path).await.ok()["event"]["payload"].clone();
+        let checked = payloads.check_value(&payload);
+        checked.unwrap_or_else(|why| panic!("{payload}: {why}"));
+    }
 }

@@ -365,7 +365,7 @@ fn message(connection: &Connection) -> NewMessage {
         from: "5511999999999".to_owned(),
         to: connection.phone_number.clone(),
         message_type: "text".to_owned(),
-        metadata: r#"{"v":1}"#.to_owned(),
+        metadata: r#"{"v":1,"chat":"5511999999999@s.whatsapp.net"}"#.to_owned(),
         timestamp,
         raw: None,
     }

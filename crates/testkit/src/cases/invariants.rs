@@ -295,6 +295,9 @@ impl<'a> View<'a> {
             "delivered with a wrong signature",
             id,
         );
+        if let Some(error) = &arrival.schema_error {
+            complaints.add(format!("delivered in another shape ({error})"), id);
+        }
         complaints.when(
             text(arrival, "content") != sent.text,
             "delivered with another text",

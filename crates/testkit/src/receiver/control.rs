@@ -64,6 +64,8 @@ struct Listed {
     attempt: Option<u32>,
     /// Whether a secret that was told fits; null while none was told.
     signature_ok: Option<bool>,
+    /// Why its body is not what the published schema promises; null when it is, or is no delivery.
+    schema_error: Option<String>,
     #[serde(serialize_with = "micros")]
     received_at: DateTime<Utc>,
     headers: BTreeMap<String, String>,
@@ -80,6 +82,7 @@ impl Listed {
             attempt: header("x-webhook-attempt").and_then(|attempt| attempt.parse().ok()),
             signature_ok: (!secrets.is_empty()).then(|| secrets.iter().any(fits)),
             sequence: request.sequence,
+            schema_error: request.schema_error,
             received_at: request.arrived,
             body: String::from_utf8_lossy(&request.body).into_owned(),
             method: request.method,

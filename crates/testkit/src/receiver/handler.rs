@@ -39,6 +39,7 @@ pub(super) async fn receive(
         // A copy, since the original keeps the whole read buffer alive.
         body: Bytes::copy_from_slice(&body),
         arrived: arrival.0,
+        schema_error: None,
     };
     let (answer, in_flight) = record.into_inner().take(received);
     let Some(socket) = request.conn_data::<Socket>() else {

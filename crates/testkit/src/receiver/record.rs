@@ -7,9 +7,12 @@ use chrono::{DateTime, Utc};
 
 use super::answer::Answer;
 use super::signature::{self, Unsigned};
+use crate::payload::Payloads;
 
 /// The oldest requests are forgotten beyond so many.
 const KEPT: usize = 100_000;
+/// What every delivery has.
+const EVENT_ID: &str = "x-webhook-event-id";
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct Received {
     pub body: Bytes,
     /// When the head of the request was there.
     pub arrived: DateTime<Utc>,
+    /// Of a delivery whose body is not what the published schema promises: why.
+    pub schema_error: Option<String>,
 }
 
 impl Received {
@@ -68,6 +73,7 @@ pub struct Secret {
 #[derive(Debug, Default)]
 pub struct Record {
     inner: Mutex<Inner>,
+    payloads: Payloads,
     /// Requests to the sink, which leaves nothing else behind.
     pub(super) sunk: AtomicU64,
 }
@@ -79,6 +85,7 @@ struct Inner {
     scripts: HashMap<String, VecDeque<Answer>>,
     flights: HashMap<String, Flights>,
     secrets: Vec<Secret>,
+    schema_error: Option<String>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -135,6 +142,11 @@ impl Record {
         self.inner().secrets.clone()
     }
 
+    /// Of the first delivery that was not what the published schema promises: why, and its body.
+    pub fn schema_error(&self) -> Option<String> {
+        self.inner().schema_error.clone()
+    }
+
     /// How many requests for the path are unanswered, now and at most.
     pub(super) fn flights(&self, path: &str) -> Flights {
         self.inner().flights.get(path).copied().unwrap_or_default()
@@ -142,7 +154,16 @@ impl Record {
 
     /// Takes a request in and says how to answer it; in flight until the guard is dropped.
     pub(super) fn take(self: &Arc<Self>, mut request: Received) -> (Answer, InFlight) {
+        // Whatever else comes is no delivery.
+        if request.header(EVENT_ID).is_some() {
+            request.schema_error = self.payloads.check(&request.body).err();
+        }
         let mut inner = self.inner();
+        if let Some(error) = &request.schema_error {
+            let body = String::from_utf8_lossy(&request.body);
+            let first = || format!("{error}: {body}");
+            inner.schema_error.get_or_insert_with(first);
+        }
         let path = request.path.clone();
         let flights = inner.flights.entry(path.clone()).or_default();
         flights.now += 1;

@@ -23,6 +23,8 @@ pub struct Arrival {
     pub attempt: Option<u32>,
     /// `None` while the receiver knows no secret.
     pub signature_ok: Option<bool>,
+    /// Why its body is not what the published schema promises.
+    pub schema_error: Option<String>,
     /// When the request's first bytes were there.
     pub received_at: DateTime<Utc>,
     pub headers: BTreeMap<String, String>,

@@ -80,6 +80,9 @@ async fn the_receiver_shows_what_came_and_whether_it_was_signed() {
         "msg_p5jXN8AQM9LWM0D4loKWxJek"
     );
     assert_eq!(all[1]["event_id"], "e-1");
+    assert_eq!(all[0]["schema_error"], Value::Null, "it is no delivery");
+    let why = all[1]["schema_error"].as_str().unwrap();
+    assert!(why.contains("required property"), "{why}");
     assert_eq!(all[1]["signature_ok"], false, "signed, but years ago");
     let received_at = all[1]["received_at"].as_str().unwrap();
     assert_eq!(

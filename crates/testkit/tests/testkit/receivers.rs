@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -23,6 +24,19 @@ async fn what_came_is_recorded_whole() {
     assert_eq!(received.header("x-webhook-attempt"), Some("2"));
     assert_eq!(received.json()["a"], 1);
     assert!(received.verify("whsec_AAAA").is_err());
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_not_as_published_fails_its_test() {
+    let receiver = Receiver::start().await;
+    let request = client()
+        .post(receiver.url("/hook"))
+        .header("X-Webhook-Event-ID", "e-1");
+    request.body(r#"{"a":1}"#).send().await.unwrap();
+    let received = receiver.wait_for(1, LONG).await.remove(0);
+    assert!(received.schema_error.is_some());
+    let end = catch_unwind(AssertUnwindSafe(|| drop(receiver)));
+    assert!(end.is_err());
 }
 
 #[tokio::test]

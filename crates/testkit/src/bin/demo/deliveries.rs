@@ -19,6 +19,8 @@ pub(crate) struct Deliveries {
     /// How often each arrived, those too that others sent.
     arrived: BTreeMap<String, usize>,
     unsigned: usize,
+    /// Those that are not what the published schema promises.
+    odd: usize,
     first: Option<DateTime<Utc>>,
     last: u64,
 }
@@ -86,6 +88,12 @@ impl Deliveries {
         note(format_args!(
             "         {took}{signature}, webhook-id {webhook_id}"
         ));
+        if let Some(error) = &arrival.schema_error {
+            note(format_args!(
+                "         NOT AS IN docs/payload.schema.json: {error}"
+            ));
+            self.odd += 1;
+        }
         self.unsigned += usize::from(!signed);
         self.first.get_or_insert(arrival.received_at);
         *self.arrived.entry(id).or_default() += 1;
@@ -103,9 +111,10 @@ impl Deliveries {
         self.arrived.values().map(|times| times - 1).sum()
     }
 
-    /// An error when something was lost, came twice, or was not signed.
+    /// An error when something was lost, came twice, was not signed, or has another shape than it should.
     pub(crate) fn assert_whole(&self) -> anyhow::Result<()> {
-        let whole = self.lost() == 0 && self.duplicates() == 0 && self.unsigned == 0;
+        let sound = self.unsigned == 0 && self.odd == 0;
+        let whole = self.lost() == 0 && self.duplicates() == 0 && sound;
         ensure!(whole, "not as it was promised: {self}");
         Ok(())
     }

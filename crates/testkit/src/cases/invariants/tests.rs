@@ -21,6 +21,7 @@ fn arrival(sent: &Sent, event: Uuid) -> Arrival {
         event_id: Some(event.to_string()),
         attempt: Some(1),
         signature_ok: Some(true),
+        schema_error: None,
         received_at: DateTime::<Utc>::UNIX_EPOCH,
         headers: Default::default(),
         body: body.to_string(),
