@@ -1,4 +1,8 @@
-use whatsapp_rust::Jid;
+use std::sync::LazyLock;
+
+use domain::payload::Payload;
+use serde_json::value::RawValue;
+use testkit::Payloads;
 use whatsapp_rust::types::message::{AddressingMode, MessageSource};
 use whatsapp_rust::waproto::buffa::{Message as _, MessageField};
 
@@ -75,8 +79,32 @@ fn family() -> MessageSource {
     }
 }
 
+/// The row, which is checked against the published schema.
 fn translated(info: &MessageInfo, source: &wa::Message) -> NewMessage {
-    message(&owner(), info, source, &Numbers::default())
+    let row = message(&owner(), info, source, &Numbers::default());
+    check(&row);
+    row
+}
+
+fn check(row: &NewMessage) {
+    static PAYLOADS: LazyLock<Payloads> = LazyLock::new(Payloads::default);
+    let metadata: &RawValue = serde_json::from_str(&row.metadata).unwrap();
+    let payload = serde_json::to_value(Payload {
+        client_id: row.client_id,
+        message_id: &row.message_id,
+        from: &row.from,
+        to: &row.to,
+        timestamp: row.timestamp,
+        message_type: &row.message_type,
+        content: &row.content,
+        metadata,
+        event: row.event_type.as_str(),
+        event_id: row.id,
+        connection_id: Some(row.connection_id),
+    });
+    if let Err(why) = PAYLOADS.check_value(&payload.unwrap()) {
+        panic!("{} {}: {why}", row.message_type, row.metadata);
+    }
 }
 
 /// What a direct message's row says of the message itself.
@@ -85,6 +113,7 @@ fn content(source: &wa::Message) -> Value {
 }
 
 fn content_of(row: &NewMessage) -> Value {
+    check(row);
     let mut shown = shown(row);
     let of_stanza = ["event", "message_id", "chat", "from", "to"];
     let fields = shown.as_object_mut().unwrap();
@@ -237,6 +266,7 @@ fn the_id_is_that_of_the_stanza_whatever_was_learnt_in_between() {
     });
     assert_ne!(translated(&elsewhere, &says("hi")).id, first.id);
     let nobody = undecryptable(&owner(), &info(direct()), Undecryptable::Decryption);
+    check(&nobody);
     assert_ne!(nobody.id, first.id);
     assert_eq!(nobody.event_type, EventType::MessageUndecryptable);
     assert!(nobody.metadata.contains(r#""reason":"decryption_failed""#));
@@ -249,6 +279,7 @@ fn a_lost_body_is_told_once_a_day_however_often_it_is_asked_for() {
         let (chat, sender) = ("120363021033254949@g.us", "100000012345678:4@lid");
         lost(&owner(), chat, sender, "3EB0", at(seconds))
     };
+    check(&lost(0));
     assert_eq!(lost(0).id, lost(60).id);
     assert_eq!(lost(60).from, "100000012345678@lid");
     assert_eq!(lost(60).timestamp, at(60));
@@ -287,6 +318,7 @@ fn a_refused_row_keeps_its_id_and_its_protobuf_and_becomes_storable() {
     assert!(refused.poison().is_some());
     let kept = unsupported(&refused, Some(&source), "a text holds a NUL character");
     assert_eq!(kept.poison(), None);
+    check(&kept);
     assert_eq!(kept.id, refused.id);
     assert_eq!(
         [kept.message_type.as_str(), kept.content.as_str()],

@@ -145,21 +145,42 @@ fn a_nul_beside_the_content_is_no_reason_to_lose_the_content() {
     assert_eq!(content_of(&row)["content"], "fine");
 }
 
-#[test]
-fn empty_messages_of_every_kind_are_translated() {
-    // A field with nothing in it: its tag, and the length 0.
-    for number in 1..200_u32 {
-        let mut bytes = Vec::new();
-        let mut tag = number << 3 | 2;
-        while tag >= 0x80 {
-            bytes.push((tag & 0x7f | 0x80) as u8);
-            tag >>= 7;
+/// A field of a protobuf that holds these bytes.
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for mut value in [number << 3 | 2, content.len() as u32] {
+        while value >= 0x80 {
+            bytes.push((value & 0x7f | 0x80) as u8);
+            value >>= 7;
         }
-        bytes.extend([tag as u8, 0]);
-        let message = wa::Message::decode_from_slice(&bytes).unwrap();
-        let row = translated(&info(family()), &message);
-        assert_eq!(row.poison(), None);
-        let metadata: Value = serde_json::from_str(&row.metadata).unwrap();
-        assert!(metadata["v"] == 1 && !row.message_type.is_empty());
+        bytes.push(value as u8);
+    }
+    bytes.extend(content);
+    bytes
+}
+
+#[test]
+fn whatever_is_set_in_a_message_its_row_is_storable_and_as_published() {
+    let stanza = info(family());
+    for number in 1..130 {
+        let contents = (1..30).flat_map(|inner| {
+            let text = "x\0@\u{fffd}5511999999999@lid".as_bytes();
+            [
+                field(inner, b""),
+                field(inner, text),
+                field(inner, &[0xff; 32]),
+            ]
+        });
+        for content in contents.chain([Vec::new(), b"text".to_vec()]) {
+            let Ok(message) = wa::Message::decode_from_slice(&field(number, &content)) else {
+                continue;
+            };
+            let row = translated(&stanza, &message);
+            assert_ne!(row.message_type, "");
+            assert!(row.raw.is_some() || row.message_type != "unsupported");
+            if let Some(reason) = row.poison() {
+                check(&unsupported(&row, Some(&message), reason));
+            }
+        }
     }
 }
