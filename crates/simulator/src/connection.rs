@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wacore_binary::{Node, OwnedNodeRef};
-use wacore_noise::framing::{FrameDecoder, encode_frame};
+use wacore_noise::framing::{FRAME_LENGTH_SIZE, FrameDecoder, encode_frame};
 
 use crate::faults::{Fate, Faults, Step};
 use crate::handshake::{self, Agreement, Answer};
@@ -142,6 +142,8 @@ struct Frames {
     /// Until the connection header has been read.
     header: Option<BytesMut>,
     decoder: FrameDecoder,
+    /// How much of what was fed is still in the decoder.
+    inside: usize,
 }
 
 impl Frames {
@@ -151,12 +153,18 @@ impl Frames {
             socket,
             header: Some(BytesMut::new()),
             decoder: FrameDecoder::new(),
+            inside: 0,
         }
     }
 
     async fn next(&mut self) -> Result<Option<BytesMut>> {
         loop {
             if let Some(frame) = self.decoder.decode_frame() {
+                self.inside = self.inside.saturating_sub(frame.len() + FRAME_LENGTH_SIZE);
+                if self.inside == 0 {
+                    // A big frame's buffer would stay with the connection for good.
+                    self.decoder = FrameDecoder::new();
+                }
                 return Ok(Some(frame));
             }
             match self.messages.next().await {
@@ -176,11 +184,13 @@ impl Frames {
 
     fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(buffer) = &mut self.header else {
+            self.inside += bytes.len();
             self.decoder.feed(bytes);
             return Ok(());
         };
         buffer.extend_from_slice(bytes);
         if handshake::take_header(buffer)?.is_some() {
+            self.inside += buffer.len();
             self.decoder.feed(buffer);
             self.header = None;
         }

@@ -50,6 +50,26 @@ pub(crate) struct Pairings {
     by_number: Mutex<HashMap<String, Arc<Registration>>>,
 }
 
+impl Pairings {
+    fn forget(&self, registration: &Arc<Registration>, refs: &[String]) {
+        let mut by_ref = self.by_ref.lock().expect("no panic here");
+        for code in refs {
+            by_ref.remove(code);
+        }
+        drop(by_ref);
+        if let Some(phone) = registration.waits_under() {
+            let mut by_number = self.by_number.lock().expect("no panic here");
+            // Another client may wait there by now.
+            if by_number
+                .get(&phone)
+                .is_some_and(|waiting| Arc::ptr_eq(waiting, registration))
+            {
+                by_number.remove(&phone);
+            }
+        }
+    }
+}
+
 /// A client that wants to be linked.
 struct Registration {
     noise_key: [u8; 32],
@@ -104,10 +124,7 @@ pub(crate) async fn serve(
     }
     registration.offer(&refs);
     let result = registration.listen(world, &mut incoming).await;
-    for waiting in [&world.pairings.by_ref, &world.pairings.by_number] {
-        let mut waiting = waiting.lock().expect("no panic here");
-        waiting.retain(|_, waiting| !Arc::ptr_eq(waiting, &registration));
-    }
+    world.pairings.forget(&registration, &refs);
     result
 }
 
@@ -273,16 +290,11 @@ fn account_for(world: &World, push_name: Option<&str>) -> Result<Arc<Account>> {
     let Some(name) = push_name else {
         return world.new_account();
     };
-    let registered =
-        |account: &Arc<Account>| account.standing().registered_as.as_deref() == Some(name);
-    if let Some(account) = world.accounts().into_iter().find(registered) {
+    if let Some(account) = world.named(name) {
         return Ok(account);
     }
     let account = world.new_account()?;
-    account.change(|standing| {
-        standing.registered_as = Some(name.to_owned());
-        standing.name = name.to_owned();
-    });
+    world.name(&account, name);
     Ok(account)
 }
 

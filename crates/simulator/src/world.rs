@@ -25,6 +25,9 @@ use crate::presence::Presences;
 use crate::server::TlsIdentity;
 use crate::stats::Stats;
 
+/// Of those that are given out.
+const FIRST_NUMBER: u64 = 5_511_900_000_001;
+
 pub(crate) struct World {
     pub(crate) journal: Journal,
     pub(crate) identity: ServerIdentity,
@@ -43,8 +46,10 @@ pub(crate) struct World {
     pub(crate) runtime: Handle,
     accounts: RwLock<BTreeMap<String, Arc<Account>>>,
     by_lid: RwLock<HashMap<String, String>>,
-    /// Held while a number is being given out.
-    numbering: Mutex<()>,
+    /// By the push name under which their clients register.
+    by_name: RwLock<HashMap<String, String>>,
+    /// The next number that may be free; held while one is being given out.
+    numbering: Mutex<u64>,
     connections: AtomicU64,
 }
 
@@ -82,7 +87,8 @@ impl World {
             runtime: Handle::current(),
             accounts: RwLock::default(),
             by_lid: RwLock::default(),
-            numbering: Mutex::default(),
+            by_name: RwLock::default(),
+            numbering: Mutex::new(FIRST_NUMBER),
             connections: AtomicU64::new(1),
         };
         world.restore(&found).context("the state cannot be read")?;
@@ -152,6 +158,10 @@ impl World {
         let lid = (account.lid.clone(), account.phone.clone());
         let mut by_lid = self.by_lid.write().expect("no panic here");
         by_lid.insert(lid.0, lid.1);
+        if let Some(name) = account.standing().registered_as {
+            let mut by_name = self.by_name.write().expect("no panic here");
+            by_name.insert(name, account.phone.clone());
+        }
         let mut accounts = self.accounts.write().expect("no panic here");
         accounts.insert(account.phone.clone(), account);
     }
@@ -181,13 +191,29 @@ impl World {
 
     /// An account with a number that no one has.
     pub(crate) fn new_account(&self) -> Result<Arc<Account>> {
-        const FIRST: u64 = 5_511_900_000_001;
-        let _numbering = self.numbering.lock().expect("no panic here");
+        let mut next = self.numbering.lock().expect("no panic here");
         let taken = |number: &u64| self.find(&number.to_string()).is_some();
-        let number = (FIRST..)
+        let number = (*next..)
             .find(|number| !taken(number))
             .context("no number is left")?;
+        *next = number + 1;
         self.make(&number.to_string())
+    }
+
+    /// The account whose clients register under that name.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Account>> {
+        let by_name = self.by_name.read().expect("no panic here");
+        by_name.get(name).and_then(|phone| self.find(phone))
+    }
+
+    /// Clients that register under that name belong to the account from now on.
+    pub(crate) fn name(&self, account: &Account, name: &str) {
+        account.change(|standing| {
+            standing.registered_as = Some(name.to_owned());
+            standing.name = name.to_owned();
+        });
+        let mut by_name = self.by_name.write().expect("no panic here");
+        by_name.insert(name.to_owned(), account.phone.clone());
     }
 
     fn make(&self, phone: &str) -> Result<Arc<Account>> {

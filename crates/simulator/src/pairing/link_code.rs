@@ -142,7 +142,11 @@ impl Registration {
         let reference = rand::random::<[u8; 32]>().to_vec();
         let mut link = self.link_code.lock().expect("no panic here");
         let mut by_number = world.pairings.by_number.lock().expect("no panic here");
-        if let Some(before) = &link.hello {
+        if let Some(before) = &link.hello
+            && by_number
+                .get(&before.phone)
+                .is_some_and(|waiting| Arc::ptr_eq(waiting, self))
+        {
             by_number.remove(&before.phone);
         }
         by_number.insert(phone.clone(), self.clone());
@@ -173,6 +177,12 @@ impl Registration {
         let secret = entry.open(bundle, &self.identity);
         let _ = entry.opened.send(secret);
         Ok(None)
+    }
+
+    /// The number under which it waits for a code.
+    pub(super) fn waits_under(&self) -> Option<String> {
+        let link = self.link_code.lock().expect("no panic here");
+        Some(link.hello.as_ref()?.phone.clone())
     }
 
     async fn exchange_keys(&self, account: Arc<Account>, code: String) -> Result<Secret> {

@@ -18,4 +18,5 @@ mod presence;
 mod process;
 mod receipts;
 mod retries;
+mod scale;
 mod survival;

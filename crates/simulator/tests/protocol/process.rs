@@ -21,7 +21,7 @@ fn command(listen: &str, state: Option<&Path>) -> Command {
 }
 
 /// Starts the binary and waits until it answers.
-async fn start(address: &str, state: Option<&Path>) -> Child {
+pub(crate) async fn start(address: &str, state: Option<&Path>) -> Child {
     let child = command(address, state)
         .stderr(Stdio::inherit())
         .spawn()
@@ -33,7 +33,7 @@ async fn start(address: &str, state: Option<&Path>) -> Child {
     child
 }
 
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
