@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use simulator::{Config, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -11,10 +11,14 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod load;
+
 /// A WhatsApp server double: point a client at ws://ADDRESS/ws/chat.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Address of both the WhatsApp protocol and the control API
     #[arg(long, env = "SIMULATOR_LISTEN", default_value = "127.0.0.1:8790")]
     listen: SocketAddr,
@@ -29,6 +33,11 @@ struct Arguments {
     state: Option<PathBuf>,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    Load(load::Arguments),
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -36,8 +45,14 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Some(Command::Load(arguments)) => load::run(arguments).await,
+        None => run(arguments).await.map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("recado-simulator: {error:#}");
             ExitCode::FAILURE

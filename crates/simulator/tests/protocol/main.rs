@@ -12,6 +12,7 @@ mod harness;
 mod incoming;
 mod lid;
 mod linking;
+mod load;
 mod media;
 mod outgoing;
 mod presence;
