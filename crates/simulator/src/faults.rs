@@ -85,6 +85,8 @@ wishes! {
     unread: u64 = 0,
     /// What uploads and downloads are refused with; 0 is nothing.
     media_status: u16 = 0,
+    /// Phones that are asked for a file that is gone don't have it either.
+    media_lost: bool = false,
 }
 
 #[derive(Default)]

@@ -9,6 +9,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+mod reupload;
+
+pub(crate) use reupload::asked;
+
+/// What a file is encrypted with.
+pub(crate) type MediaKey = [u8; 32];
+
 /// The largest file.
 pub(crate) const MAX_FILE: usize = 128 << 20;
 /// So many, however small, and gone ones too.
@@ -30,6 +37,9 @@ pub(crate) struct File {
     pub(crate) gone: Option<u16>,
     #[serde(skip)]
     bytes: Bytes,
+    /// Of those that were made here.
+    #[serde(skip)]
+    key: Option<MediaKey>,
 }
 
 pub(crate) struct Media {
@@ -77,12 +87,8 @@ impl Media {
     }
 
     /// Keeps a file; the same one again is as new.
-    pub(crate) fn add(&self, kind: &str, bytes: Bytes) -> String {
+    pub(crate) fn add(&self, kind: &str, bytes: Bytes, key: Option<MediaKey>) -> String {
         let path = Self::path(kind, &Self::token(&bytes));
-        let mut inner = self.lock();
-        inner.remove(&path);
-        inner.total += bytes.len();
-        inner.oldest_first.push_back(path.clone());
         let file = File {
             direct_path: path.clone(),
             kind: kind.to_owned(),
@@ -91,15 +97,32 @@ impl Media {
             corrupt: false,
             gone: None,
             bytes,
+            key,
         };
-        inner.files.insert(path.clone(), file);
-        while (inner.total > MAX_TOTAL || inner.files.len() > MAX_FILES)
-            && let Some(oldest) = inner.oldest_first.pop_front()
-        {
-            let forgotten = inner.files.remove(&oldest);
-            inner.total -= forgotten.map_or(0, |file| file.bytes.len());
-        }
+        self.lock().insert(file);
         path
+    }
+
+    /// Puts a file that is gone where it can be fetched again: the newest of those whose key is
+    /// the one that is meant. Its new place, and the key.
+    pub(crate) fn put_back(&self, meant: impl Fn(&MediaKey) -> bool) -> Option<(String, MediaKey)> {
+        let mut inner = self.lock();
+        let newest_first = inner.oldest_first.iter().rev();
+        let mut gone = newest_first.filter_map(|path| inner.files.get(path));
+        let file =
+            gone.find(|file| file.gone.is_some() && file.key.as_ref().is_some_and(&meant))?;
+        let mut file = file.clone();
+        let key = file.key?;
+        let turn: u32 = rand::random();
+        file.direct_path = format!(
+            "/v/{}/{}_{turn:08x}.enc",
+            file.kind,
+            Self::token(&file.bytes)
+        );
+        file.gone = None;
+        let path = file.direct_path.clone();
+        inner.insert(file);
+        Some((path, key))
     }
 
     pub(crate) fn has(&self, path: &str) -> bool {
@@ -122,15 +145,13 @@ impl Media {
         Found::Bytes(file.bytes.clone())
     }
 
-    /// It is refused with that status from now on, and takes no room.
+    /// It is refused with that status from now on; the phone that sent it still has it.
     pub(crate) fn forget(&self, path: &str, status: u16) -> bool {
         let mut inner = self.lock();
         let Some(file) = inner.files.get_mut(path) else {
             return false;
         };
         file.gone = Some(status);
-        let freed = std::mem::take(&mut file.bytes).len();
-        inner.total -= freed;
         true
     }
 
@@ -159,6 +180,20 @@ impl Media {
 }
 
 impl Inner {
+    fn insert(&mut self, file: File) {
+        let path = file.direct_path.clone();
+        self.remove(&path);
+        self.total += file.bytes.len();
+        self.oldest_first.push_back(path.clone());
+        self.files.insert(path, file);
+        while (self.total > MAX_TOTAL || self.files.len() > MAX_FILES)
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            let forgotten = self.files.remove(&oldest);
+            self.total -= forgotten.map_or(0, |file| file.bytes.len());
+        }
+    }
+
     fn remove(&mut self, path: &str) {
         if let Some(file) = self.files.remove(path) {
             self.total -= file.bytes.len();

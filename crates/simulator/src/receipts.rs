@@ -10,6 +10,7 @@ use crate::delivery;
 use crate::device::public_key;
 use crate::iq::phone_keys;
 use crate::journal::{Batch, Position};
+use crate::media;
 use crate::offline::{Ack, Origin};
 use crate::session::Member;
 use crate::stanza::{bytes_in, jid, leaf, number, required, text};
@@ -33,6 +34,9 @@ pub(crate) fn receipt(member: &Member, node: &NodeRef<'_>) -> Result<()> {
     if let Some(list) = node.get_optional_child("list") {
         let items = list.get_children_by_tag("item");
         ids.extend(items.filter_map(|item| text(item, "id")));
+    }
+    if kind.as_deref() == Some("server-error") && node.get_optional_child("rmr").is_some() {
+        media::asked(member, node, &ids[0])?;
     }
     // An error about media says nothing about the message itself.
     let position = match kind.as_deref() {

@@ -94,9 +94,11 @@ pub(super) async fn create(
     let encrypted = tokio::task::spawn_blocking(move || encrypt_media(&content, kind));
     let encrypted = encrypted.await.map_err(Refused::conflict)?;
     let encrypted = encrypted.map_err(Refused::conflict)?;
-    let path = world
-        .media
-        .add(kind.mms_type(), encrypted.data_to_upload.into());
+    let path = world.media.add(
+        kind.mms_type(),
+        encrypted.data_to_upload.into(),
+        Some(encrypted.media_key),
+    );
     let url = format!("https://{}{path}", request.connection_info().host());
     let text = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
     Ok(HttpResponse::Ok().json(json!({

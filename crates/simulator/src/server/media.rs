@@ -66,7 +66,7 @@ async fn upload(
     if Media::token(&body) != token {
         return refused(400, "the file is not the one that its name says");
     }
-    world.media.add(&kind, body);
+    world.media.add(&kind, body, None);
     HttpResponse::Ok().json(json!({ "url": url, "direct_path": direct_path }))
 }
 

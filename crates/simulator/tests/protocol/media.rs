@@ -1,7 +1,9 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use whatsapp_rust::Jid;
 use whatsapp_rust::download::{DownloadParams, MediaType};
+use whatsapp_rust::features::{MediaRetryResult, MediaReuploadRequest};
 use whatsapp_rust::upload::UploadOptions;
 
 use crate::harness::{Control, Phone, simulator};
@@ -93,6 +95,53 @@ async fn a_file_is_made_spoiled_and_taken_away() {
     let listed = control.get("/admin/media").await;
     assert_eq!(listed[0]["gone"], 410);
     assert_eq!(control.fetch("/v/image/nothing_n.enc", "").await.0, 404);
+    phone.stop().await;
+    simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_phone_puts_a_file_back_that_is_gone_if_it_still_has_it() {
+    let simulator = simulator(None).await;
+    let control = Control::of(&simulator);
+    let mut phone = Phone::start(&control.address).await;
+    phone.link(&control, None).await;
+    let new = json!({"kind": "image", "size": 5_000}).to_string();
+    let mut file = control.post("/admin/media", new).await;
+    let path = file["direct_path"].as_str().unwrap().to_owned();
+    control
+        .delete(&format!("/admin/media{path}?status=404"))
+        .await;
+    let key = bytes(&file["media_key"]);
+    let chat = Jid::pn("5511888888888");
+    let ask = async |key: &[u8]| {
+        let request = MediaReuploadRequest {
+            msg_id: "3EB0PICTURE",
+            chat_jid: &chat,
+            media_key: key,
+            is_from_me: false,
+            participant: None,
+        };
+        phone
+            .client
+            .media_reupload()
+            .request(&request)
+            .await
+            .unwrap()
+    };
+    let nothing = ask(&[7; 32]).await;
+    assert!(matches!(nothing, MediaRetryResult::NotFound));
+    let MediaRetryResult::Success { direct_path } = ask(&key).await else {
+        panic!("it was not put back");
+    };
+    file["direct_path"] = direct_path.into();
+    let image = params(&file, MediaType::Image);
+    let fetched = phone.client.download_from_params(&image).await.unwrap();
+    assert_eq!(fetched.len(), 5_000);
+
+    control
+        .post("/admin/faults", r#"{"media_lost": true}"#)
+        .await;
+    assert!(matches!(ask(&key).await, MediaRetryResult::NotFound));
     phone.stop().await;
     simulator.stop().await;
 }
