@@ -12,7 +12,7 @@ use waproto::buffa::{Message as _, MessageField};
 use waproto::whatsapp::Message;
 
 use crate::account::Account;
-use crate::delivery;
+use crate::delivery::{self, Addressing};
 use crate::device::Device;
 use crate::ledger::rfc3339;
 use crate::session::Member;
@@ -33,6 +33,9 @@ pub(crate) struct Call {
     pub(crate) video: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
+    /// How it names the contact.
+    #[serde(skip)]
+    addressing: Addressing,
     pub(crate) started_at: String,
     pub(crate) ended_at: Option<String>,
     /// What devices said to it: `accept`, `reject`, `terminate` …
@@ -83,6 +86,7 @@ pub(crate) fn ring(
     contact: &Account,
     video: bool,
     group: Option<&str>,
+    addressing: Addressing,
 ) -> Result<Call> {
     let call = Call {
         id: hex(&rand::random::<[u8; 16]>()),
@@ -90,6 +94,7 @@ pub(crate) fn ring(
         to: account.phone.clone(),
         video,
         group: group.map(|group| format!("{group}@g.us")),
+        addressing,
         started_at: rfc3339(unix_millis()),
         ended_at: None,
         answers: vec![],
@@ -97,7 +102,7 @@ pub(crate) fn ring(
     world.calls.add(call.clone());
     for device in account.devices() {
         let offer = offer(world, contact, &device, &call)?;
-        device.post(world, &stanza(contact, offer));
+        device.post(world, &stanza(contact, addressing, offer));
     }
     Ok(call)
 }
@@ -142,10 +147,12 @@ fn offer(world: &World, contact: &Account, device: &Arc<Device>, call: &Call) ->
             .build(),
         NodeBuilder::new("encopt").attr("keygen", 2).build(),
     ]);
-    let mut offer = action("offer", contact, &call.id)
-        .attr("caller_pn", contact.jid())
+    let mut offer = action("offer", contact, call)
         .attr("device_class", "2016")
         .attr("joinable", 1);
+    if call.addressing != Addressing::LidOnly {
+        offer = offer.attr("caller_pn", contact.jid());
+    }
     if let Some(group) = &call.group {
         offer = offer.attr("group-jid", group.parse::<Jid>()?);
     }
@@ -167,7 +174,7 @@ pub(crate) fn terminate(
         return Ok(None);
     };
     let contact = world.account(&call.from)?;
-    let mut terminate = action("terminate", &contact, id);
+    let mut terminate = action("terminate", &contact, &call);
     if let Some(reason) = reason {
         terminate = terminate.attr("reason", reason);
     }
@@ -176,22 +183,29 @@ pub(crate) fn terminate(
             .attr("duration", seconds)
             .attr("audio_duration", seconds);
     }
-    let stanza = stanza(&contact, terminate.build());
+    let stanza = stanza(&contact, call.addressing, terminate.build());
     for device in world.account(&call.to)?.devices() {
         device.post(world, &stanza);
     }
     Ok(Some(call))
 }
 
-fn action(tag: &'static str, creator: &Account, id: &str) -> NodeBuilder {
-    NodeBuilder::new(tag)
-        .attr("call-id", id)
-        .attr("call-creator", creator.jid())
+fn named(account: &Account, addressing: Addressing) -> Jid {
+    match addressing {
+        Addressing::Pn => account.jid(),
+        Addressing::Lid | Addressing::LidOnly => account.lid_jid(),
+    }
 }
 
-fn stanza(from: &Account, action: Node) -> Node {
+fn action(tag: &'static str, creator: &Account, call: &Call) -> NodeBuilder {
+    NodeBuilder::new(tag)
+        .attr("call-id", call.id.as_str())
+        .attr("call-creator", named(creator, call.addressing))
+}
+
+fn stanza(from: &Account, addressing: Addressing, action: Node) -> Node {
     NodeBuilder::new("call")
-        .attr("from", from.jid())
+        .attr("from", named(from, addressing))
         .attr("id", message_id())
         .attr("t", unix_time())
         .attr("notify", from.standing().name)

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::rt;
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
+use actix_ws::{AggregatedMessageStream, Session};
 use anyhow::{Context as _, Result, bail};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wacore_binary::{Node, OwnedNodeRef};
-use wacore_noise::framing::{FRAME_LENGTH_SIZE, FrameDecoder, encode_frame};
+use wacore_noise::framing::encode_frame;
+
+mod frames;
+
+use frames::Frames;
 
 use crate::faults::{Fate, Faults, Step};
 use crate::handshake::{self, Agreement, Answer};
@@ -133,69 +136,6 @@ async fn greet(
         Answer::Complete(_, agreement) => *agreement,
         Answer::AwaitFinish(_, rest) => rest.finish(&frames.next().await?.context(GONE)?)?,
     }))
-}
-
-/// Cuts the socket's messages into frames.
-struct Frames {
-    messages: AggregatedMessageStream,
-    socket: Session,
-    /// Until the connection header has been read.
-    header: Option<BytesMut>,
-    decoder: FrameDecoder,
-    /// How much of what was fed is still in the decoder.
-    inside: usize,
-}
-
-impl Frames {
-    fn new(messages: AggregatedMessageStream, socket: Session) -> Self {
-        Self {
-            messages,
-            socket,
-            header: Some(BytesMut::new()),
-            decoder: FrameDecoder::new(),
-            inside: 0,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<BytesMut>> {
-        loop {
-            if let Some(frame) = self.decoder.decode_frame() {
-                self.inside = self.inside.saturating_sub(frame.len() + FRAME_LENGTH_SIZE);
-                if self.inside == 0 {
-                    // A big frame's buffer would stay with the connection for good.
-                    self.decoder = FrameDecoder::new();
-                }
-                return Ok(Some(frame));
-            }
-            match self.messages.next().await {
-                Some(Ok(AggregatedMessage::Binary(bytes))) => self.feed(&bytes)?,
-                Some(Ok(AggregatedMessage::Ping(bytes))) => self.socket.pong(&bytes).await?,
-                Some(Ok(AggregatedMessage::Pong(_) | AggregatedMessage::Text(_))) => {}
-                Some(Ok(AggregatedMessage::Close(_))) | None => return Ok(None),
-                Some(Err(error)) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Listens, and says nothing, until the client has had enough.
-    async fn ignore(&mut self) {
-        while let Ok(Some(_)) = self.next().await {}
-    }
-
-    fn feed(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(buffer) = &mut self.header else {
-            self.inside += bytes.len();
-            self.decoder.feed(bytes);
-            return Ok(());
-        };
-        buffer.extend_from_slice(bytes);
-        if handshake::take_header(buffer)?.is_some() {
-            self.inside += buffer.len();
-            self.decoder.feed(buffer);
-            self.header = None;
-        }
-        Ok(())
-    }
 }
 
 /// Stanzas from the client.

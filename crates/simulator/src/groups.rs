@@ -7,9 +7,11 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 mod change;
+mod making;
 mod notice;
 
-pub(crate) use change::{Change, Forbidden, Outcome, Setting, change, create, link, unlink};
+pub(crate) use change::{Change, Forbidden, Outcome, Setting, change};
+pub(crate) use making::{create, link, unlink};
 pub(crate) use notice::describe;
 
 use crate::journal::{Batch, Journal, Position};

@@ -102,13 +102,14 @@ impl Presences {
         inner.forget(device, whom);
     }
 
-    /// The device has hung up: it watches nobody any more.
-    pub(crate) fn left(&self, phone: &str, device: u16) {
+    /// The device has hung up: it watches nobody any more. Whether its account was there.
+    fn left(&self, phone: &str, device: u16) -> bool {
         let mut inner = self.inner.lock().expect("no panic here");
         let name = (phone.to_owned(), device);
         for whom in inner.watched.remove(&name).into_iter().flatten() {
             inner.forget(&name, &whom);
         }
+        inner.available.contains(phone)
     }
 
     fn note(&self, phone: &str, there: bool, last_seen: i64) {
@@ -203,6 +204,15 @@ fn send(to: &Account, stanza: &Node) -> usize {
         }
     }
     told
+}
+
+/// A device has hung up; with the last one its account is away.
+pub(crate) fn left(world: &World, account: &Account, device: u16) {
+    let was_there = world.presences.left(&account.phone, device);
+    let mut others = account.devices().into_iter();
+    if was_there && others.all(|device| device.lock().outlet.is_none()) {
+        show(world, account, false, unix_millis() / 1000, None);
+    }
 }
 
 /// Somebody types, or has stopped, in a chat with the account or in a group.

@@ -172,8 +172,7 @@ impl Member {
             state.outlet = None;
             state.phase = Phase::Passive;
             drop(state);
-            let presences = &self.world.presences;
-            presences.left(&self.account.phone, self.device.id);
+            presence::left(&self.world, &self.account, self.device.id);
         }
     }
 

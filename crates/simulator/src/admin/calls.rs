@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Answer, Refused, group_id, paired, parse, query, written};
 use crate::calls;
+use crate::delivery::Addressing;
 use crate::world::{World, phone_number};
 
 #[derive(Deserialize)]
@@ -16,6 +17,8 @@ struct Request {
     #[serde(default)]
     video: bool,
     group: Option<String>,
+    #[serde(default)]
+    addressing: Addressing,
 }
 
 /// Every device of the account rings; those that are away hear later that they missed it.
@@ -33,7 +36,8 @@ pub(super) async fn ring(world: web::Data<World>, body: web::Bytes) -> Answer {
     {
         return Err(Refused::not_found(format!("no group {group}")));
     }
-    let call = calls::ring(&world, &account, &contact, request.video, group);
+    let (video, addressing) = (request.video, request.addressing);
+    let call = calls::ring(&world, &account, &contact, video, group, addressing);
     let call = call.map_err(Refused::conflict)?;
     written(&world).await?;
     Ok(HttpResponse::Ok().json(json!({ "call_id": call.id })))

@@ -1,6 +1,5 @@
 //! What can be changed about a group, by whom, and who hears of it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -144,7 +143,7 @@ pub(crate) fn change(
 }
 
 /// Who is taken for the author of a change that nobody in particular makes.
-fn spokesman(group: &Group) -> &str {
+pub(super) fn spokesman(group: &Group) -> &str {
     let creator = group.has(&group.creator).then_some(&group.creator);
     let admin = || group.members.iter().find(|member| group.is_admin(member));
     let anyone = || group.members.first();
@@ -260,91 +259,4 @@ fn named(
     let others = others.into_iter().map(|who| (who, code)).collect();
     let done = (!who.is_empty()).then(|| change(who));
     (done, others)
-}
-
-/// Makes a group as it is given, whatever others are called, and tells all who are in it. The
-/// first member is its creator.
-pub(crate) fn create(
-    world: &World,
-    members: &[String],
-    fill: impl FnOnce(&mut Group),
-) -> Result<Outcome> {
-    let mut seen = BTreeSet::new();
-    let members: Vec<&str> = members
-        .iter()
-        .map(String::as_str)
-        .filter(|member| seen.insert(*member))
-        .collect();
-    let mut group = Group::new("", &members, unix_time());
-    fill(&mut group);
-    let (group, position) = world.groups.add(group, &world.journal);
-    let author = world.account(&group.creator)?;
-    told(world, &group, &group.members, &author, &Told::Created)?;
-    Ok(Outcome {
-        group,
-        refused: vec![],
-        position,
-    })
-}
-
-/// Makes groups part of a community. Those that aren't there come back with a code.
-pub(crate) fn link(
-    world: &World,
-    community: &str,
-    groups: &[String],
-    by: Option<&Account>,
-) -> Result<Option<Outcome>> {
-    relate(world, community, groups, by, true)
-}
-
-/// Takes groups out of a community.
-pub(crate) fn unlink(
-    world: &World,
-    community: &str,
-    groups: &[String],
-    by: Option<&Account>,
-) -> Result<Option<Outcome>> {
-    relate(world, community, groups, by, false)
-}
-
-fn relate(
-    world: &World,
-    community: &str,
-    groups: &[String],
-    by: Option<&Account>,
-    together: bool,
-) -> Result<Option<Outcome>> {
-    let Some(parent) = world.groups.find(community) else {
-        return Ok(None);
-    };
-    let author = match by {
-        Some(by) => world.account(&by.phone)?,
-        None => world.account(spokesman(&parent))?,
-    };
-    let mut outcome = Outcome {
-        group: parent.clone(),
-        refused: vec![],
-        position: 0,
-    };
-    for id in groups {
-        let of_it = world.groups.find(id).map(|group| {
-            let linked = group.linked_parent.as_deref() == Some(community);
-            linked != together
-        });
-        if of_it != Some(true) {
-            let code = if of_it.is_none() { 404 } else { 409 };
-            outcome.refused.push((id.clone(), code));
-            continue;
-        }
-        let edited = world.groups.edit(id, &world.journal, |group| {
-            group.linked_parent = together.then(|| community.to_owned());
-        });
-        let ((), child, position) = edited.context("the group has just gone")?;
-        outcome.position = position;
-        let to_child = Told::Linked(&parent, "parent_group", together);
-        told(world, &child, &child.members, &author, &to_child)?;
-        let to_parent = Told::Linked(&child, "sub_group", together);
-        told(world, &parent, &parent.members, &author, &to_parent)?;
-    }
-    Ok(Some(outcome))
 }

@@ -86,6 +86,15 @@ async fn a_call_in_a_group_names_it_and_one_while_away_was_missed() {
     assert_eq!(group_jid.as_ref().unwrap().to_string(), group);
     control.undelivered(&number, 0).await;
 
+    let by_lid = json!({"to": number, "from": "5511888880002", "addressing": "lid"}).to_string();
+    control.post("/admin/calls", by_lid).await;
+    let offer = incoming(&phone, |action| action.call_creator().is_lid()).await;
+    assert!(offer.from.is_lid());
+    let CallAction::Offer { caller_pn, .. } = &offer.action else {
+        unreachable!()
+    };
+    assert_eq!(caller_pn.as_ref().unwrap().user, "5511888880002");
+
     phone.stop().await;
     control.live(&number, 0).await;
     let answer = control.post("/admin/calls", request).await;

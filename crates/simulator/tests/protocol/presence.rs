@@ -59,6 +59,36 @@ async fn whoever_watches_a_contact_hears_when_it_comes_and_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_there_while_its_client_says_so_and_stays() {
+    let simulator = simulator(None).await;
+    let control = Control::of(&simulator);
+    let mut watcher = Phone::start(&control.address).await;
+    watcher.link(&control, None).await;
+    let mut watched = Phone::named(&control.address, "ana").await;
+    let number = watched.link(&control, None).await;
+    let watch = watcher.client.presence();
+    watch.subscribe(Jid::pn(number.as_str())).await.unwrap();
+    let here = watched.client.presence();
+    here.set_available().await.unwrap();
+    let seen = async |unavailable: bool| {
+        watcher
+            .event("its presence", |event| match event {
+                Event::Presence(presence) => {
+                    let about = presence.from.user == number.as_str();
+                    (about && presence.unavailable == unavailable).then_some(())
+                }
+                _ => None,
+            })
+            .await;
+    };
+    seen(false).await;
+    watched.stop().await;
+    seen(true).await;
+    watcher.stop().await;
+    simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn typing_is_seen_on_both_sides() {
     let simulator = simulator(None).await;
     let control = Control::of(&simulator);
