@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use whatsapp_rust::types::events::InboundMessage;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow, async_trait};
 
+use self::numbers::LookUp;
 use crate::committer::{Entry, Inbox};
 use crate::store::inflight::{Key, Registry};
 use crate::translate::{Owner, wanted};
@@ -41,8 +42,9 @@ impl InboundDurabilityHook for Hook {
         let _call = self.calls.token();
         self.check_number()?;
         let mut entries = Vec::with_capacity(batch.len());
+        let look_up = LookUp::new(&client);
         for InboundMessage { message, info, .. } in batch {
-            let numbers = numbers::look_up(&client, &wanted(info, message)).await;
+            let numbers = look_up.of(&wanted(info, message)).await;
             let Some(entry) = Entry::of(&self.owner, info, message, &numbers) else {
                 let source = &info.source;
                 let (chat, sender) = (source.chat.to_string(), source.sender.to_string());

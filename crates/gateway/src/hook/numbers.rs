@@ -2,28 +2,38 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use whatsapp_rust::{Client, Jid};
 
 use crate::translate::Numbers;
 
-/// What is not in the library's cache is read from PostgreSQL. A number is worth no more than this to a
-/// message that waits for its commit.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// What is not in the library's cache is read from PostgreSQL. Numbers are worth no more than this to messages
+/// that wait for their commit.
+const PATIENCE: Duration = Duration::from_millis(300);
 
-pub(super) async fn look_up(client: &Client, lids: &[Jid]) -> Numbers {
-    let mut numbers = Numbers::default();
-    if lids.is_empty() {
-        return numbers;
+/// Looks numbers up for one batch.
+pub(super) struct LookUp<'a> {
+    client: &'a Client,
+    until: Instant,
+}
+
+impl<'a> LookUp<'a> {
+    pub(super) fn new(client: &'a Client) -> Self {
+        Self {
+            client,
+            until: Instant::now() + PATIENCE,
+        }
     }
-    let reading = timeout(PATIENCE, async {
+
+    /// What is known by then; what is cached always is.
+    pub(super) async fn of(&self, lids: &[Jid]) -> Numbers {
+        let mut numbers = Numbers::default();
         for lid in lids {
-            if let Ok(Some(entry)) = client.get_lid_pn_entry(lid).await {
+            let entry = timeout_at(self.until, self.client.get_lid_pn_entry(lid)).await;
+            if let Ok(Ok(Some(entry))) = entry {
                 numbers.add(lid, &entry.phone_number);
             }
         }
-    });
-    // What was found until then is as good as ever.
-    let _ = reading.await;
-    numbers
+        numbers
+    }
 }

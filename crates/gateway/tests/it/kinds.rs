@@ -213,6 +213,9 @@ async fn every_kind_of_message_becomes_a_row_and_an_event_of_its_kind() {
             assert_eq!(row.event_type, kind.event, "{row:?}");
             assert_eq!([row.from.as_str(), row.to.as_str()], [ANA, NUMBER]);
             assert_eq!(row.metadata["group"].is_null(), group == json!({}));
+            if kind.own == Some("mentions") {
+                assert_eq!(row.metadata["mentions"], json!([NUMBER]), "also as a LID");
+            }
             if let Some(named) = row.metadata[kind.own.unwrap_or("v")].get("message_id") {
                 assert_eq!(named, target.as_str());
             }
