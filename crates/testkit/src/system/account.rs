@@ -1,5 +1,6 @@
 //! A number with its session and its webhook.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -44,10 +45,7 @@ impl System {
 
     /// Connects a number as people do, with a webhook.
     pub async fn open(&self, phone: &str) -> anyhow::Result<Account> {
-        let user = Uuid::new_v4();
-        let session = self.users.connect(user, phone).await?;
-        let code = self.users.qr_code(user).await?;
-        self.phones.scan(&code, phone).await?;
+        let (user, session) = self.scan(phone).await?;
         let webhook = self.register(phone).await?;
         self.connected(user).await;
         Ok(Account {
@@ -56,6 +54,29 @@ impl System {
             session,
             webhook,
         })
+    }
+
+    /// Asks for a session and scans its code; returns the user and the session.
+    async fn scan(&self, phone: &str) -> anyhow::Result<(Uuid, Uuid)> {
+        let user = Uuid::new_v4();
+        let session = self.users.connect(user, phone).await?;
+        let code = self.users.qr_code(user).await?;
+        self.phones.scan(&code, phone).await?;
+        Ok((user, session))
+    }
+
+    /// Connects numbers without webhooks; returns them.
+    pub async fn link_many(&self, numbers: Range<usize>) -> anyhow::Result<Vec<String>> {
+        let phones: Vec<_> = numbers.map(|n| format!("49155500{n:05}")).collect();
+        stream::iter(phones)
+            .map(async |phone| {
+                let (user, _) = self.scan(&phone).await?;
+                self.connected(user).await;
+                Ok(phone)
+            })
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     /// Connects so many numbers.

@@ -3,6 +3,7 @@
 mod drain;
 mod hang;
 mod pair;
+mod sessions;
 mod spread;
 mod steady;
 mod whatsapp;
@@ -30,16 +31,18 @@ enum Family {
     Steady,
     Hang,
     Whatsapp,
+    Sessions,
 }
 
 impl Family {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Drain,
         Self::Spread,
         Self::Pair,
         Self::Steady,
         Self::Hang,
         Self::Whatsapp,
+        Self::Sessions,
     ];
 
     fn rows(self) -> &'static [&'static str] {
@@ -50,6 +53,7 @@ impl Family {
             Self::Steady => &steady::ROWS,
             Self::Hang => &hang::ROWS,
             Self::Whatsapp => &whatsapp::ROWS,
+            Self::Sessions => &sessions::ROWS,
         }
     }
 
@@ -61,6 +65,7 @@ impl Family {
             Self::Steady => steady::measure(extent).await,
             Self::Hang => hang::measure(extent).await,
             Self::Whatsapp => whatsapp::measure(extent).await,
+            Self::Sessions => sessions::measure(extent).await,
         }
     }
 }
