@@ -27,16 +27,25 @@ CREATE INDEX whatsapp_connections_free ON whatsapp_connections (created_at)
     WHERE owner IS NULL
         AND (desired = 'connected' OR status <> desired OR deleted_at IS NOT NULL);
 
--- True, or an error: what the statement that asks is about to write, nobody else holds. Whoever claims the
--- connection waits until that statement is through, and is then the only one whom this lets pass.
+-- Whether the lease stands, and so will until the statement that asks is through: whoever claims the
+-- connection waits for it, and is then the only one for whom this is true.
 --
--- Volatile, so that the epoch is read after the lock is had, and not as the asking statement saw it.
-CREATE FUNCTION lease_stands(connection uuid, epoch bigint) RETURNS boolean
+-- Volatile, so that the epoch is read after the lock is had, and not as the asking statement saw it. Who asks
+-- for several leases asks in the order of their locks.
+CREATE FUNCTION lease_is_held(connection uuid, epoch bigint) RETURNS boolean
     LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(1818583411, hashtext(connection::text));
-    IF EXISTS (SELECT FROM whatsapp_connections AS c
-            WHERE c.id = lease_stands.connection AND c.epoch = lease_stands.epoch) THEN
+    RETURN EXISTS (SELECT FROM whatsapp_connections AS c
+        WHERE c.id = lease_is_held.connection AND c.epoch = lease_is_held.epoch);
+END
+$$;
+
+-- The same, and an error where the lease is lost.
+CREATE FUNCTION lease_stands(connection uuid, epoch bigint) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF lease_is_held(connection, epoch) THEN
         RETURN true;
     END IF;
     RAISE EXCEPTION 'the lease of connection % in epoch % is lost', connection, epoch

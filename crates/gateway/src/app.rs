@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::gate::{Confirmed, Turns};
 use crate::pace::Pace;
 use crate::session::Shared;
+use crate::store::bodies::Bodies;
 use crate::store::inflight::Registry;
 use crate::supervisor::{Standing, Supervisor};
 use crate::valve::Valve;
@@ -104,11 +105,14 @@ impl Gateway {
             let _abandon = abandon.drop_guard();
             committer.run().await;
         });
+        let inflight = Arc::new(Registry::default());
+        let bodies = Bodies::new(self.pool.clone(), Arc::clone(&inflight));
         let shared = Shared {
             whatsapp: self.config.whatsapp,
             pool: self.pool,
             keyring: self.config.keyring,
-            inflight: Arc::new(Registry::default()),
+            inflight,
+            bodies,
             inbox,
             bell,
             doorbell,

@@ -34,6 +34,7 @@ use crate::config::{Limits, WhatsApp};
 use crate::gate::{Confirmed, Turns};
 use crate::hold::Hold;
 use crate::pace::Pace;
+use crate::store::bodies::Bodies;
 use crate::store::inflight::Registry;
 use crate::translate::Owner;
 use crate::valve::Valve;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) inflight: Arc<Registry>,
+    pub(crate) bodies: Bodies,
     pub(crate) inbox: Inbox,
     pub(crate) bell: Bell,
     pub(crate) doorbell: Doorbell,

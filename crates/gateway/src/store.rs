@@ -7,6 +7,7 @@
 //! moved on is never acknowledged unheard is told in [`pending_inbound`].
 
 mod app_sync;
+pub mod bodies;
 mod columns;
 mod device;
 mod fence;
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
+use self::bodies::Bodies;
 use self::fence::Fenced;
 use self::inflight::Registry;
 use self::patience::{Failed, Limit, Patience, Query};
@@ -44,12 +46,13 @@ use self::pending_inbound::LostBodies;
 use self::schema::protocol_devices;
 use crate::hold::Hold;
 
-/// What a store stands on. The registry is one for the process.
+/// What a store stands on. The registry and the bodies are one for the process.
 #[derive(Clone)]
 pub struct Shelf {
     pub pool: Pool,
     pub keyring: Arc<Keyring>,
     pub inflight: Arc<Registry>,
+    pub bodies: Bodies,
     pub lost_bodies: Arc<dyn LostBodies>,
 }
 
@@ -182,16 +185,14 @@ impl Store {
         F: Query<T>,
     {
         loop {
+            metrics::counter!("recado_gateway_store_statements_total").increment(1);
             let outcome = match self.checkout(order, limit.deadline()).await {
                 Ok(mut conn) => statement(&mut conn).await.map_err(Failed::from),
                 Err(failed) => Err(failed),
             };
             match outcome {
                 Ok(value) => return Ok(value),
-                Err(Failed::Query(error)) if fence::is_refusal(&error) => {
-                    self.hold.lose();
-                    return Err(StoreError::Validation("the lease is lost".to_owned()));
-                }
+                Err(Failed::Query(error)) if fence::is_refusal(&error) => return Err(self.lost()),
                 Err(failed) => limit.wait_after(failed, self.device_id).await?,
             }
         }
@@ -216,6 +217,12 @@ impl Store {
             inflight.settled(self.connection_id, deadline).await?;
         }
         Ok(pool.get().await?)
+    }
+
+    /// Ends the session: it is another gateway's.
+    fn lost(&self) -> StoreError {
+        self.hold.lose();
+        StoreError::Validation("the lease is lost".to_owned())
     }
 
     /// The device's id for statements that change something.

@@ -79,6 +79,7 @@ impl Link {
             pool: shared.pool.clone(),
             keyring: Arc::clone(&shared.keyring),
             inflight: Arc::clone(&shared.inflight),
+            bodies: shared.bodies.clone(),
             lost_bodies: Arc::new(LostMessages::new(hook.clone(), shared.pool.clone())),
         };
         let unreadable = Unreadable {

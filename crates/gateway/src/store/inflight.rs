@@ -45,6 +45,8 @@ struct State {
     entered: u64,
     connections: HashMap<Uuid, BTreeMap<u64, Vec<Key>>>,
     left_out: HashSet<(Uuid, Key)>,
+    /// Rows of messages that are committed, about to be deleted.
+    forgotten: HashSet<(Uuid, Key)>,
 }
 
 /// Keeps its messages in flight until it is dropped.
@@ -90,6 +92,31 @@ impl Registry {
         for key in keys {
             state.left_out.remove(&(connection_id, *key));
         }
+    }
+
+    /// Says that rows are to go: from now on they are as good as gone.
+    pub(super) fn forget(&self, connection_id: Uuid, keys: &[Key]) {
+        let mut state = self.state();
+        state
+            .forgotten
+            .extend(keys.iter().map(|key| (connection_id, *key)));
+    }
+
+    /// Says that they are gone, or that they stay.
+    pub(super) fn forgot(&self, connection_id: Uuid, keys: &[Key]) {
+        let mut state = self.state();
+        for key in keys {
+            state.forgotten.remove(&(connection_id, *key));
+        }
+    }
+
+    /// Whether rows are still to be deleted.
+    pub fn is_busy_forgetting(&self) -> bool {
+        !self.state().forgotten.is_empty()
+    }
+
+    pub(super) fn is_forgotten(&self, connection_id: Uuid, key: Key) -> bool {
+        self.state().forgotten.contains(&(connection_id, key))
     }
 
     pub(super) fn holds(&self, connection_id: Uuid, key: Key) -> bool {

@@ -22,11 +22,12 @@
 //! those whose message is still being stored here, so such a flush waits for the rows before it
 //! ([`Registry::settled`](super::inflight::Registry)).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Double, Integer, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::message::{committed_for, storable, storable_id};
 use domain::sealed::PENDING_BODY;
@@ -37,9 +38,10 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use whatsapp_rust::wacore::store::traits::{PendingInboundKey, PendingInboundRow};
 
 use super::Store;
+use super::bodies::{Body, Kept};
 use super::columns::last_by_key;
 use super::inflight::Key;
-use super::patience::Patience;
+use super::patience::{Limit, Patience};
 use super::schema::protocol_pending_inbound as pending;
 
 /// A message that can be neither replayed nor read again. Chat and sender are as the library gives them:
@@ -84,20 +86,15 @@ impl Store {
                 .map(|row| (Key::new(row.chat, row.sender, row.id), row)),
         );
         let _flight = self.shelf.inflight.enter(self.connection_id, keys.clone());
-        let bodies: Vec<Option<Vec<u8>>> = keys
+        let rows = keys
             .iter()
             .zip(&rows)
             .map(|(key, row)| {
-                Some(self.seal(PENDING_BODY, &hex::encode(key.as_bytes()), row.message))
+                let body = self.seal(PENDING_BODY, &hex::encode(key.as_bytes()), row.message);
+                named(*key, row.chat, row.sender, row.id, Some(body))
             })
             .collect();
-        self.put_rows(
-            "store_pending_inbound",
-            &keys,
-            rows.iter().map(|row| [row.chat, row.sender, row.id]),
-            &bodies,
-        )
-        .await
+        self.put_rows("store_pending_inbound", rows).await
     }
 
     pub(super) async fn find_body(
@@ -161,6 +158,9 @@ impl Store {
             None => Patience::Outage,
             Some(_) => Patience::Brief,
         };
+        if at.is_none() && self.shelf.inflight.is_forgotten(self.connection_id, key) {
+            return Ok(Known::Settled);
+        }
         self.read("get_pending_inbound", patience, async |conn| {
             let row: Option<(Option<Vec<u8>>, f64)> = pending::table
                 .find((self.device_id, key.as_bytes()))
@@ -205,13 +205,8 @@ impl Store {
             .map_err(|error| StoreError::Database(error.into()))?;
         metrics::counter!("recado_gateway_bodies_lost_total").increment(1);
         // So that it is told once, should the acknowledgement be lost too.
-        self.put_rows(
-            "settle_lost_body",
-            &[key],
-            std::iter::once([chat, sender, id]),
-            &[None],
-        )
-        .await
+        let row = named(key, chat, sender, id, None);
+        self.put_rows("settle_lost_body", vec![row]).await
     }
 
     pub(super) async fn settle_bodies(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
@@ -222,45 +217,30 @@ impl Store {
         let (left_out, done): (Vec<Key>, Vec<Key>) =
             keys.partition(|key| inflight.is_left_out(self.connection_id, *key));
         if !done.is_empty() {
-            self.change_settled(
-                "delete_pending_inbound",
-                "DELETE FROM protocol_pending_inbound
-                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
-                     AND device_id = ? AND key = ANY(?)",
-                &done,
-            )
-            .await?;
+            let bodies = &self.shelf.bodies;
+            bodies.forget(self.hold.lease(), self.device_id, done).await;
         }
         if !left_out.is_empty() {
-            self.change_settled(
-                "leave_out_pending_inbound",
-                "UPDATE protocol_pending_inbound SET body = NULL
-                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
-                     AND device_id = ? AND key = ANY(?)",
-                &left_out,
-            )
-            .await?;
+            self.leave_out(&left_out).await?;
             inflight.forget_left_out(self.connection_id, &left_out);
         }
         Ok(())
     }
 
-    /// Changes rows of which the hook is done, without waiting for the disk: if a crash undoes it, the
-    /// bodies go to the hook again, which meets its own rows. The acknowledgement waits for this.
-    async fn change_settled(
-        &self,
-        operation: &'static str,
-        statement: &'static str,
-        keys: &[Key],
-    ) -> Result<()> {
+    /// Keeps the rows without their bodies.
+    async fn leave_out(&self, keys: &[Key]) -> Result<()> {
         let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
-        self.write(operation, Patience::Brief, async |conn| {
-            Statement::new(statement)
-                .bind::<Integer, _>(self.fenced())
-                .bind::<Array<Binary>, _>(&keys)
-                .execute(conn)
-                .await
-                .map(drop)
+        self.write("leave_out_pending_inbound", Patience::Brief, async |conn| {
+            Statement::new(
+                "UPDATE protocol_pending_inbound SET body = NULL
+                 WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
+                     AND device_id = ? AND key = ANY(?)",
+            )
+            .bind::<Integer, _>(self.fenced())
+            .bind::<Array<Binary>, _>(&keys)
+            .execute(conn)
+            .await
+            .map(drop)
         })
         .await
     }
@@ -293,39 +273,32 @@ impl Store {
         Ok(u32::try_from(rows).unwrap_or(u32::MAX))
     }
 
-    async fn put_rows<'a>(
-        &self,
-        operation: &'static str,
-        keys: &[Key],
-        names: impl Iterator<Item = [&'a str; 3]>,
-        bodies: &[Option<Vec<u8>>],
-    ) -> Result<()> {
-        let keys: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
-        let (mut chats, mut senders, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-        // No stranger's id keeps a body from being stored; the key is made of the true one.
-        for [chat, sender, id] in names {
-            chats.push(storable(chat));
-            senders.push(storable(sender));
-            ids.push(storable_id(id));
+    /// Writes rows, with those of other sessions.
+    async fn put_rows(&self, operation: &'static str, rows: Vec<Body>) -> Result<()> {
+        let mut limit = Limit::new(operation, Patience::Unending);
+        let rows = Arc::new(rows);
+        loop {
+            let lease = self.hold.lease();
+            let kept = self
+                .shelf
+                .bodies
+                .keep(lease, self.device_id, Arc::clone(&rows));
+            match kept.await {
+                Ok(Kept::Kept) => return Ok(()),
+                Ok(Kept::LeaseLost) => return Err(self.lost()),
+                Err(failed) => limit.wait_after(failed, self.device_id).await?,
+            }
         }
-        self.write(operation, Patience::Unending, async |conn| {
-            Statement::new(
-                "INSERT INTO protocol_pending_inbound
-                     (device_id, key, chat, sender, message_id, body)
-                 SELECT ?, * FROM unnest(?, ?, ?, ?, ?)
-                 ON CONFLICT (device_id, key)
-                 DO UPDATE SET body = EXCLUDED.body, stored_at = EXCLUDED.stored_at",
-            )
-            .bind::<Integer, _>(self.fenced())
-            .bind::<Array<Binary>, _>(&keys)
-            .bind::<Array<Text>, _>(&chats)
-            .bind::<Array<Text>, _>(&senders)
-            .bind::<Array<Text>, _>(&ids)
-            .bind::<Array<Nullable<Binary>>, _>(bodies)
-            .execute(conn)
-            .await
-            .map(drop)
-        })
-        .await
+    }
+}
+
+/// No stranger's id keeps a body from being stored; the key is made of the true one.
+fn named(key: Key, chat: &str, sender: &str, id: &str, body: Option<Vec<u8>>) -> Body {
+    Body {
+        key,
+        chat: storable(chat),
+        sender: storable(sender),
+        message_id: storable_id(id),
+        body,
     }
 }

@@ -1,6 +1,9 @@
 //! A store whose connection another gateway has claimed.
 
+use std::time::Duration;
+
 use gateway::store::delete_device;
+use testkit::eventually;
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::wacore::appstate::hash::HashState;
 use whatsapp_rust::wacore::appstate::processor::AppStateMutationMAC;
@@ -11,6 +14,8 @@ use whatsapp_rust::wacore::store::traits::{
 
 use super::contents::{ADDRESS, GROUP, PUBLIC, assert_filled, device_list, fill, mapping, token};
 use super::world::{World, unclaimed};
+
+const LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_store_that_lost_its_connection_changes_nothing_and_says_so() {
@@ -71,12 +76,17 @@ async fn a_store_that_lost_its_connection_changes_nothing_and_says_so() {
         take_sent_message(GROUP, "M2");
         delete_expired_sent_messages(i64::from(u32::MAX));
         store_pending_inbound(GROUP, "1@lid", "M9", b"forked");
-        delete_pending_inbound(GROUP, "1@lid", "M3");
         delete_expired_pending_inbound(i64::from(u32::MAX));
         put_msg_secret(GROUP, "1@lid", "M9", &[1; 32]);
         delete_expired_msg_secrets(i64::from(u32::MAX));
         save(&Device::new());
     }
+    // Nobody waits for this one.
+    stale
+        .delete_pending_inbound(GROUP, "1@lid", "M3")
+        .await
+        .unwrap();
+    eventually(LIMIT, async || !world.inflight.is_busy_forgetting()).await;
     let mut conn = world.database.connect().await;
     let deleted = delete_device(&mut conn, unclaimed(world.connection_id)).await;
     assert!(deleted.is_err());

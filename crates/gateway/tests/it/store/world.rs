@@ -15,6 +15,7 @@ use domain::keyring::Keyring;
 use domain::lease::{Lease, Work, release};
 use domain::message::NewMessage;
 use gateway::hold::Hold;
+use gateway::store::bodies::Bodies;
 use gateway::store::inflight::Registry;
 use gateway::store::pending_inbound::{LostBodies, LostBody};
 use gateway::store::{Shelf, Store, find_or_create_device};
@@ -133,6 +134,7 @@ impl World {
             pool: self.database.pool(),
             keyring: Arc::new(Keyring::parse(KEYS).unwrap()),
             inflight: Arc::clone(&self.inflight),
+            bodies: Bodies::new(self.database.pool(), Arc::clone(&self.inflight)),
             lost_bodies: Arc::clone(&self.lost) as Arc<dyn LostBodies>,
         }
     }
