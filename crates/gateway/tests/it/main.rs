@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
 #![recursion_limit = "512"]
 
+mod cost;
 mod durability;
 mod kinds;
 mod messages;
