@@ -94,6 +94,8 @@ async fn a_call_in_a_group_names_it_and_one_while_away_was_missed() {
         unreachable!()
     };
     assert_eq!(caller_pn.as_ref().unwrap().user, "5511888880002");
+    // One that is not acknowledged before the phone is away comes again, as missed too.
+    control.undelivered(&number, 0).await;
 
     phone.stop().await;
     control.live(&number, 0).await;

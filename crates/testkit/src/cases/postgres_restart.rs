@@ -20,7 +20,7 @@ pub(super) async fn inflict(stage: &mut Stage) -> anyhow::Result<()> {
         } else if fault % 3 == 0 {
             stage.system.servers.restart(Server::Postgres).await;
         } else {
-            stage.system.servers.crash(Server::Postgres).await;
+            stage.crash_postgres().await;
             stage.system.servers.resume(Server::Postgres).await;
         }
     }
@@ -31,7 +31,7 @@ async fn gone_with_the_gateway(stage: &mut Stage, in_order: bool) -> anyhow::Res
     if in_order {
         stage.system.servers.stop(Server::Postgres).await;
     } else {
-        stage.system.servers.crash(Server::Postgres).await;
+        stage.crash_postgres().await;
     }
     // Messages come and can't be committed.
     sleep(AWAY).await;

@@ -10,6 +10,7 @@ use super::Scale;
 use super::invariants::{self, Observed};
 use super::traffic::{self, Sent, Traffic};
 use crate::eventually;
+use crate::servers::Server;
 use crate::system::{Account, System};
 
 /// What was held by a dispatcher that died is due again after less.
@@ -36,6 +37,7 @@ pub(super) struct Told {
     /// What `verify` found.
     pub(super) broken: Vec<String>,
     overslept: HashMap<Uuid, usize>,
+    crashes: usize,
 }
 
 impl Stage {
@@ -91,6 +93,12 @@ impl Stage {
         for event in events {
             *self.told.overslept.entry(event).or_default() += 1;
         }
+    }
+
+    /// PostgreSQL loses what had not reached its disk.
+    pub(super) async fn crash_postgres(&mut self) {
+        self.told.crashes += 1;
+        self.system.servers.crash(Server::Postgres).await;
     }
 
     /// While the gateway is dead: all that WhatsApp knows as received is in PostgreSQL.
@@ -154,6 +162,7 @@ impl Stage {
             attempts: records.attempts().await?,
             steps_back: records.steps_back().await?,
             overslept: std::mem::take(&mut told.overslept),
+            crashes: told.crashes,
             arrivals: system.postbox.since(0).await?,
         };
         Ok((told, observed))

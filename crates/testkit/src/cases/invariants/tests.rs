@@ -90,6 +90,7 @@ fn as_it_should_be() -> Observed {
             .collect(),
         steps_back: Vec::new(),
         overslept: HashMap::new(),
+        crashes: 0,
         arrivals: all()
             .map(|(number, sent)| arrival(sent, event(number)))
             .collect(),
@@ -252,17 +253,19 @@ fn a_repetition_is_right_only_where_an_outcome_was_lost() {
     violates(DEATHS, thrice, "delivered more than twice");
 }
 
+/// The first message's attempt went on without its claim, and was made again.
+fn late(observed: &mut Observed) {
+    observed.arrivals.push(observed.arrivals[0].clone());
+    let attempt = Attempt {
+        superseded: true,
+        ..observed.attempts[0].clone()
+    };
+    observed.attempts.push(attempt);
+}
+
 #[test]
 fn an_outcome_comes_late_only_where_its_claim_was_overslept() {
-    let late = |o: &mut Observed| {
-        o.arrivals.push(o.arrivals[0].clone());
-        let attempt = Attempt {
-            superseded: true,
-            ..o.attempts[0].clone()
-        };
-        o.attempts.push(attempt);
-    };
-    violates(NO_DEATHS, late, "superseded though nobody overslept");
+    violates(NO_DEATHS, late, "superseded though nothing took its claim");
 
     let mut observed = as_it_should_be();
     late(&mut observed);
@@ -276,6 +279,29 @@ fn an_outcome_comes_late_only_where_its_claim_was_overslept() {
         ..
     } = verdict.figures;
     assert_eq!((duplicates, unrecorded, superseded), (1, 0, 1));
+}
+
+#[test]
+fn each_crash_of_postgresql_may_have_forgotten_one_claim_of_an_event() {
+    let crashed = |times: usize, lates: usize| {
+        let mut observed = as_it_should_be();
+        observed.crashes = times;
+        (0..lates).for_each(|_| late(&mut observed));
+        judge(&observed, NO_DEATHS).violations
+    };
+    assert_eq!(crashed(1, 1), Vec::<String>::new());
+    assert_eq!(crashed(2, 2), Vec::<String>::new());
+    let said = crashed(1, 2).join("; ");
+    assert!(
+        said.contains("superseded though nothing took its claim"),
+        "{said}"
+    );
+
+    let unrecorded = |o: &mut Observed| {
+        o.crashes = 1;
+        o.arrivals.push(o.arrivals[0].clone());
+    };
+    violates(NO_DEATHS, unrecorded, "an attempt that is not on record");
 }
 
 #[test]
