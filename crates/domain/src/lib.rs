@@ -23,6 +23,7 @@ pub mod dead_letter;
 pub mod destination;
 pub mod event;
 pub mod gateway;
+pub mod media;
 pub mod message;
 pub mod outbox;
 pub mod webhook;

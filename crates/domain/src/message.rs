@@ -31,6 +31,8 @@ pub struct NewMessage {
     pub timestamp: DateTime<Utc>,
     /// The protobuf, kept for what could not be understood.
     pub raw: Option<Vec<u8>>,
+    /// Its file, sealed by [`crate::media::File::seal`].
+    pub media: Option<Vec<u8>>,
 }
 
 /// The longest WhatsApp id that an index entry holds; real ones have 16 to 32 characters.
@@ -79,14 +81,15 @@ pub(crate) async fn insert_new(
         };
     }
     let raw: Vec<Option<&[u8]>> = batch.iter().map(|m| m.raw.as_deref()).collect();
+    let media: Vec<Option<&[u8]>> = batch.iter().map(|m| m.media.as_deref()).collect();
     let inserted: Vec<Inserted> = Statement::new(
         r#"INSERT INTO whatsapp_messages (id, client_id, connection_id, event_type, message_id, chat,
-               "from", "to", message_type, content, metadata, "timestamp", raw, fan_out)
+               "from", "to", message_type, content, metadata, "timestamp", raw, media, fan_out)
            SELECT id, client_id, connection_id, event_type, message_id, chat,
-               "from", "to", message_type, content, metadata::json, "timestamp", raw, fan_out
-           FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+               "from", "to", message_type, content, metadata::json, "timestamp", raw, media, fan_out
+           FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                AS new (id, client_id, connection_id, event_type, message_id, chat,
-                       "from", "to", message_type, content, metadata, "timestamp", raw, fan_out)
+                       "from", "to", message_type, content, metadata, "timestamp", raw, media, fan_out)
            ON CONFLICT DO NOTHING
            RETURNING id"#,
     )
@@ -103,6 +106,7 @@ pub(crate) async fn insert_new(
     .bind::<Array<Text>, _>(column!(metadata.as_str))
     .bind::<Array<Timestamptz>, _>(column!(timestamp))
     .bind::<Array<Nullable<Binary>>, _>(raw)
+    .bind::<Array<Nullable<Binary>>, _>(media)
     .bind::<Array<Integer>, _>(fan_out)
     .load(conn)
     .await?;

@@ -97,6 +97,7 @@ diesel::table! {
         raw -> Nullable<Bytea>,
         fan_out -> Integer,
         created_at -> Timestamptz,
+        media -> Nullable<Bytea>,
     }
 }
 

@@ -39,6 +39,8 @@ places! {
     // A rotation moves the present secret here as it is.
     WEBHOOK_PREVIOUS_SECRET = "whatsapp_webhooks"."previous_secret" as "secret", "id::text";
     WEBHOOK_HEADERS = "whatsapp_webhooks"."custom_headers" as "custom_headers", "id::text";
+    // What it takes to have a message's file.
+    MESSAGE_MEDIA = "whatsapp_messages"."media" as "media", "id::text";
     // The gateway's. The device is part of every row's name: no device's keys open under another's.
     DEVICE = "protocol_devices"."data" as "data", "device_id || '/'";
     SESSION = "protocol_sessions"."record" as "record", "device_id || '/' || address";

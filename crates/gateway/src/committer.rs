@@ -15,6 +15,7 @@ use std::time::Duration;
 use diesel_async::AsyncPgConnection;
 use domain::failure::{Failure, classify};
 use domain::inbox;
+use domain::keyring::Keyring;
 use domain::message::NewMessage;
 use runtime::config::DatabaseConfig;
 use tokio::sync::{mpsc, oneshot};
@@ -77,6 +78,7 @@ impl Entry {
 
     /// A message's entry; none of what the account's own devices tell each other.
     pub(crate) fn of(
+        keyring: &Keyring,
         owner: &Owner,
         info: &MessageInfo,
         message: &Arc<wa::Message>,
@@ -85,8 +87,11 @@ impl Entry {
         if translate::is_internal(info, message) {
             return None;
         }
-        let row = translate::message(owner, info, message, numbers);
-        Some(Self::new(row, Some(Arc::clone(message))))
+        let translated = translate::message(owner, info, message, numbers);
+        Some(Self::new(
+            translated.sealed(keyring),
+            Some(Arc::clone(message)),
+        ))
     }
 
     fn kept_raw(&self, reason: &str) -> NewMessage {

@@ -6,6 +6,7 @@ mod numbers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use domain::keyring::Keyring;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whatsapp_rust::types::events::InboundMessage;
@@ -21,6 +22,7 @@ use crate::translate::{Owner, wanted};
 #[derive(Clone)]
 pub(crate) struct Hook {
     pub(crate) owner: Arc<Owner>,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) inbox: Inbox,
     pub(crate) inflight: Arc<Registry>,
     /// Whether the device is linked to the number that it was registered for: another's messages are never
@@ -45,7 +47,7 @@ impl InboundDurabilityHook for Hook {
         let look_up = LookUp::new(&client);
         for InboundMessage { message, info, .. } in batch {
             let numbers = look_up.of(&wanted(info, message)).await;
-            let Some(entry) = Entry::of(&self.owner, info, message, &numbers) else {
+            let Some(entry) = Entry::of(&self.keyring, &self.owner, info, message, &numbers) else {
                 let source = &info.source;
                 let (chat, sender) = (source.chat.to_string(), source.sender.to_string());
                 let key = Key::new(&chat, &sender, &info.id);

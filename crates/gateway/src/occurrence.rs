@@ -261,5 +261,6 @@ fn row(owner: &Owner, id: Uuid, event_type: EventType, at: DateTime<Utc>) -> New
         metadata: String::new(),
         timestamp: at,
         raw: None,
+        media: None,
     }
 }

@@ -188,6 +188,7 @@ impl Session {
         Sending {
             client: Arc::clone(&link.client),
             owner: Arc::clone(&self.owner),
+            keyring: Arc::clone(&self.shared.keyring),
             hold: self.hold.clone(),
             pool: self.shared.pool.clone(),
             bell: self.shared.bell.clone(),

@@ -32,6 +32,8 @@ mod wrapper;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
+use domain::keyring::Keyring;
+use domain::media::File;
 use domain::message::{NewMessage, storable, storable_id};
 use domain::phone::Phone;
 use serde_json::{Map, Value};
@@ -111,13 +113,30 @@ fn speaks_to_devices(protocol: &wa::message::ProtocolMessage) -> bool {
         || protocol.lid_migration_mapping_sync_message.is_set()
 }
 
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) struct Translated {
+    row: NewMessage,
+    /// What is still to be sealed before it may stand in the row.
+    file: Option<File>,
+}
+
+impl Translated {
+    /// The row as it is committed.
+    pub(crate) fn sealed(self, keyring: &Keyring) -> NewMessage {
+        let mut row = self.row;
+        row.media = self.file.map(|file| file.seal(keyring, row.id));
+        row
+    }
+}
+
 /// A message that was decrypted.
 pub(crate) fn message(
     owner: &Owner,
     info: &MessageInfo,
     message: &wa::Message,
     numbers: &Numbers,
-) -> NewMessage {
+) -> Translated {
     let parties = Parties::of(owner, info, numbers);
     let content = content::of(&wrapper::unwrap(message), &parties);
     let event_type = match (&content, info.source.is_from_me) {
@@ -128,18 +147,28 @@ pub(crate) fn message(
     let mut details = metadata::of(&parties);
     let Some(content) = content else {
         metadata::put(&mut details, "kind", kind::of(message).as_deref());
-        return NewMessage {
+        let row = NewMessage {
             message_type: "unsupported".to_owned(),
             raw: Some(raw(message)),
             ..row(parties, event_type, ids::message, details)
         };
+        return Translated { row, file: None };
     };
     details.extend(content.details);
-    NewMessage {
+    if let (Some(_), Some(Value::Object(media))) = (&content.file, details.get_mut("media")) {
+        // By which the client asks for it.
+        let id = derived(&parties, ids::message).to_string();
+        media.insert("id".to_owned(), id.into());
+    }
+    let row = NewMessage {
         message_type: content.message_type.to_owned(),
         content: content.text.into_owned(),
         raw: content.keep_raw.then(|| raw(message)),
         ..row(parties, event_type, ids::message, details)
+    };
+    Translated {
+        row,
+        file: content.file,
     }
 }
 
@@ -168,7 +197,7 @@ pub(crate) fn sent(
     message_id: &str,
     at: DateTime<Utc>,
     message: &wa::Message,
-) -> NewMessage {
+) -> Translated {
     let chat: Jid = to.parse().unwrap_or_default();
     let info = MessageInfo {
         id: message_id.to_owned(),
@@ -247,24 +276,13 @@ fn row(
     details: Map<String, Value>,
 ) -> NewMessage {
     let (owner, info) = (parties.owner(), parties.info());
-    let (chat, sender) = (
-        info.source.chat.to_non_ad_string(),
-        info.source.sender.to_non_ad_string(),
-    );
-    let key = MessageKey {
-        connection: owner.connection_id,
-        chat: &chat,
-        sender: &sender,
-        message_id: &info.id,
-        timestamp: info.timestamp,
-    };
     NewMessage {
-        id: id(key),
+        id: derived(&parties, id),
         client_id: owner.client_id,
         connection_id: owner.connection_id,
         event_type,
         message_id: info.id.clone(),
-        chat,
+        chat: info.source.chat.to_non_ad_string(),
         from: parties.from,
         to: parties.to,
         message_type: String::new(),
@@ -272,7 +290,19 @@ fn row(
         metadata: metadata::written(details),
         timestamp: info.timestamp,
         raw: None,
+        media: None,
     }
+}
+
+fn derived(parties: &Parties<'_>, id: fn(MessageKey<'_>) -> Uuid) -> Uuid {
+    let source = &parties.info().source;
+    id(MessageKey {
+        connection: parties.owner().connection_id,
+        chat: &source.chat.to_non_ad_string(),
+        sender: &source.sender.to_non_ad_string(),
+        message_id: &parties.info().id,
+        timestamp: parties.info().timestamp,
+    })
 }
 
 /// The protobuf, without the group's sender keys that may travel in it.

@@ -297,6 +297,7 @@ fn message(connection: &Connection, message_id: &str) -> NewMessage {
         metadata: r#"{"v":1,"push_name":"Ana"}"#.to_owned(),
         timestamp,
         raw: None,
+        media: None,
     }
 }
 

@@ -368,5 +368,6 @@ fn message(connection: &Connection) -> NewMessage {
         metadata: r#"{"v":1,"chat":"5511999999999@s.whatsapp.net"}"#.to_owned(),
         timestamp,
         raw: None,
+        media: None,
     }
 }

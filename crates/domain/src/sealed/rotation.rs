@@ -2,7 +2,8 @@
 //!
 //! A table is read in ranges of its blocks, so that no row is read twice in a pass, nor a snapshot held for
 //! long. A value is replaced only where the old one still stands, and a row that somebody has locked is
-//! passed by: writers never wait for more than a small batch. What was changed meanwhile may have been
+//! passed by: writers never wait for more than a small batch. Of a partitioned table each partition is read by
+//! itself; one that is dropped meanwhile needs nothing any more. What was changed meanwhile may have been
 //! sealed under an older key again, by a process that does not know the newest yet: passes go on until one
 //! finds nothing to do.
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use zeroize::Zeroizing;
 
@@ -104,10 +105,26 @@ impl Place {
         keyring: &Keyring,
         rotated: &mut Rotated,
     ) -> QueryResult<()> {
-        let blocks = self.blocks(conn).await?;
+        for part in self.parts(conn).await? {
+            match self.pass_part(conn, keyring, &part, rotated).await {
+                Err(_) if is_gone(conn, &part).await? => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn pass_part(
+        self,
+        conn: &mut AsyncPgConnection,
+        keyring: &Keyring,
+        part: &str,
+        rotated: &mut Rotated,
+    ) -> QueryResult<()> {
+        let blocks = blocks(conn, part).await?;
         for first in (0..blocks).step_by(BLOCKS as usize) {
             let mut replacements = Vec::new();
-            for old in self.old(conn, keyring, first).await? {
+            for old in self.old(conn, keyring, part, first).await? {
                 match self.open(keyring, &old.name, &old.sealed) {
                     Ok(opened) => replacements.push(Replacement {
                         new: self.seal(keyring, &old.name, &Zeroizing::new(opened)),
@@ -121,7 +138,7 @@ impl Place {
                 }
             }
             for batch in replacements.chunks(BATCH) {
-                let replaced = self.replace(conn, batch).await?;
+                let replaced = self.replace(conn, part, batch).await?;
                 rotated.count += replaced as u64;
                 rotated.left += (batch.len() - replaced) as u64;
             }
@@ -129,19 +146,23 @@ impl Place {
         Ok(())
     }
 
-    async fn blocks(self, conn: &mut AsyncPgConnection) -> QueryResult<i64> {
+    /// The tables that hold its rows, named as SQL names them: the table itself, or its partitions.
+    async fn parts(self, conn: &mut AsyncPgConnection) -> QueryResult<Vec<String>> {
         #[derive(QueryableByName)]
-        struct Size {
-            #[diesel(sql_type = BigInt)]
-            blocks: i64,
+        struct Part {
+            #[diesel(sql_type = Text)]
+            name: String,
         }
-        let size: Size = sql_query(
-            "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::bigint AS blocks",
+        let parts: Vec<Part> = sql_query(
+            "SELECT c.oid::regclass::text AS name FROM pg_class c
+             WHERE c.oid = $1::text::regclass AND c.relkind = 'r'
+             UNION ALL
+             SELECT relid::regclass::text FROM pg_partition_tree($1::text::regclass) WHERE isleaf",
         )
         .bind::<Text, _>(self.table)
-        .get_result(conn)
+        .load(conn)
         .await?;
-        Ok(size.blocks)
+        Ok(parts.into_iter().map(|part| part.name).collect())
     }
 
     /// The values of a range of blocks that are not under the newest key.
@@ -149,14 +170,13 @@ impl Place {
         self,
         conn: &mut AsyncPgConnection,
         keyring: &Keyring,
+        part: &str,
         first: i64,
     ) -> QueryResult<Vec<Old>> {
-        let Self {
-            table, column, row, ..
-        } = self;
+        let Self { column, row, .. } = self;
         let newest = keyring.newest_prefix();
         sql_query(format!(
-            "SELECT ctid::text AS place, {row} AS name, {column} AS sealed FROM {table}
+            "SELECT ctid::text AS place, {row} AS name, {column} AS sealed FROM {part}
              WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND substr({column}, 1, $3) <> $4"
         ))
         .bind::<Text, _>(format!("({first},0)"))
@@ -171,17 +191,18 @@ impl Place {
     async fn replace(
         self,
         conn: &mut AsyncPgConnection,
+        part: &str,
         batch: &[Replacement],
     ) -> QueryResult<usize> {
-        let Self { table, column, .. } = self;
+        let column = self.column;
         sql_query(format!(
             "WITH input AS MATERIALIZED (
                  SELECT place::tid AS place, old, new FROM unnest($1, $2, $3) AS t (place, old, new)),
              picked AS MATERIALIZED (
-                 SELECT t.ctid AS place, input.new FROM {table} t
+                 SELECT t.ctid AS place, input.new FROM {part} t
                  JOIN input ON t.ctid = input.place AND t.{column} = input.old
                  FOR UPDATE OF t SKIP LOCKED)
-             UPDATE {table} t SET {column} = picked.new FROM picked WHERE t.ctid = picked.place"
+             UPDATE {part} t SET {column} = picked.new FROM picked WHERE t.ctid = picked.place"
         ))
         .bind::<Array<Text>, _>(batch.iter().map(|r| r.place.as_str()).collect::<Vec<_>>())
         .bind::<Array<Binary>, _>(batch.iter().map(|r| r.old.as_slice()).collect::<Vec<_>>())
@@ -201,4 +222,32 @@ impl Place {
         .load(conn)
         .await
     }
+}
+
+async fn blocks(conn: &mut AsyncPgConnection, part: &str) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Size {
+        #[diesel(sql_type = BigInt)]
+        blocks: i64,
+    }
+    let size: Size = sql_query(
+        "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::bigint AS blocks",
+    )
+    .bind::<Text, _>(part)
+    .get_result(conn)
+    .await?;
+    Ok(size.blocks)
+}
+
+async fn is_gone(conn: &mut AsyncPgConnection, part: &str) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bool)]
+        gone: bool,
+    }
+    let row: Row = sql_query("SELECT to_regclass($1) IS NULL AS gone")
+        .bind::<Text, _>(part)
+        .get_result(conn)
+        .await?;
+    Ok(row.gone)
 }

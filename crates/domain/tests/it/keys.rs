@@ -1,12 +1,18 @@
 //! Sealing anew under another key.
 
+use chrono::Utc;
 use diesel_async::SimpleAsyncConnection;
 use domain::keyring::Keyring;
+use domain::media::{Bytes32, File, Kind};
+use domain::message::NewMessage;
 use domain::sealed::rotation::{Rotated, Usage};
-use domain::sealed::{PLACES, WEBHOOK_HEADERS, WEBHOOK_PREVIOUS_SECRET, WEBHOOK_SECRET};
+use domain::sealed::{
+    MESSAGE_MEDIA, PLACES, WEBHOOK_HEADERS, WEBHOOK_PREVIOUS_SECRET, WEBHOOK_SECRET,
+};
 use domain::webhook::{
     Changes, Headers, Webhook, open_headers, open_secret, seal_headers, seal_secret,
 };
+use domain::{ids, inbox, partition};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
@@ -203,4 +209,51 @@ async fn a_table_of_many_blocks_is_sealed_anew_to_its_end_and_its_keys_can_be_co
         count: 1501,
     };
     assert_eq!(WEBHOOK_HEADERS.usage(&mut conn).await.unwrap(), [unsealed]);
+}
+
+#[tokio::test]
+async fn what_opens_files_is_sealed_anew_in_every_partition() {
+    let world = World::new().await;
+    let old = keyring(&[OLD]);
+    let mut conn = world.conn().await;
+    partition::maintain(&mut conn, Utc::now(), None)
+        .await
+        .unwrap();
+    // One of 1970, which falls into the default partition, and one of today.
+    let today = NewMessage {
+        id: ids::floor(Utc::now()),
+        ..world.message("TODAY")
+    };
+    let rows = [world.message("DEFAULT"), today, world.message("TEXT")];
+    for (mut row, has_file) in rows.clone().into_iter().zip([true, true, false]) {
+        row.media = has_file.then(|| file().seal(&old, row.id));
+        inbox::accept(&mut conn, &[&row]).await.unwrap();
+    }
+
+    let rotated = MESSAGE_MEDIA
+        .rotate(&mut conn, &keyring(&[NEW, OLD]))
+        .await
+        .unwrap();
+    assert_eq!((rotated.count, rotated.left), (2, 0));
+    assert!(rotated.failures.is_empty());
+    for row in &rows[..2] {
+        let sealed = File::find_sealed(&mut conn, world.client.id, row.id).await;
+        let opened = File::open(&keyring(&[NEW]), row.id, &sealed.unwrap().unwrap());
+        assert_eq!(opened.unwrap(), file());
+    }
+    let other = File::find_sealed(&mut conn, world.client.id + 1, rows[0].id).await;
+    assert_eq!(other.unwrap(), None, "another client's");
+}
+
+fn file() -> File {
+    File {
+        kind: Kind::Image,
+        direct_path: "/v/t62".to_owned(),
+        media_key: Bytes32([1; 32]),
+        file_enc_sha256: Bytes32([2; 32]),
+        file_sha256: Bytes32([3; 32]),
+        size: 7,
+        mimetype: None,
+        file_name: None,
+    }
 }

@@ -305,6 +305,7 @@ pub(crate) fn message(connection: &Connection, message_id: &str) -> NewMessage {
         metadata: r#"{"v":1}"#.to_owned(),
         timestamp,
         raw: None,
+        media: None,
     }
 }
 

@@ -68,6 +68,7 @@ impl Link {
         let (sender, signals) = mpsc::unbounded_channel();
         let hook = Hook {
             owner: Arc::clone(owner),
+            keyring: Arc::clone(&shared.keyring),
             inbox: shared.inbox.clone(),
             inflight: Arc::clone(&shared.inflight),
             confirmed: Arc::clone(&confirmed),
@@ -84,6 +85,7 @@ impl Link {
         };
         let unreadable = Unreadable {
             owner: Arc::clone(owner),
+            keyring: Arc::clone(&shared.keyring),
             inbox: shared.inbox.clone(),
             store: Arc::new(Store::new(shelf.clone(), hold.clone(), device_id)),
         };
@@ -103,6 +105,7 @@ impl Link {
             .with_inbound_durability_hook(hook)
             .with_event_handler(Signals {
                 owner: Arc::clone(owner),
+                keyring: Arc::clone(&shared.keyring),
                 inbox: shared.inbox.clone(),
                 unreadable,
                 confirmed: Arc::clone(&confirmed),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::connection::Status;
+use domain::keyring::Keyring;
 use domain::message::NewMessage;
 use domain::outbox::{Next, Outgoing};
 use runtime::postgres::Pool;
@@ -38,6 +39,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(super) struct Sending {
     pub(super) client: Arc<Client>,
     pub(super) owner: Arc<Owner>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) hold: Hold,
     pub(super) pool: Pool,
     pub(super) bell: Bell,
@@ -165,6 +167,7 @@ impl Sending {
             at,
             message,
         )
+        .sealed(&self.keyring)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::connection::{Pairing, Status};
+use domain::keyring::Keyring;
 use domain::message::NewMessage;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -44,6 +45,7 @@ pub(super) enum Signal {
 /// Listens to one client.
 pub(super) struct Signals {
     pub(super) owner: Arc<Owner>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) inbox: Inbox,
     pub(super) unreadable: Unreadable,
     /// Whether the device is linked to the number it was registered for.
@@ -193,8 +195,15 @@ impl Signals {
         }
         let messages = batch.messages.iter();
         let numbers = Numbers::default();
-        let entries =
-            messages.filter_map(|item| Entry::of(&self.owner, &item.info, &item.message, &numbers));
+        let entries = messages.filter_map(|item| {
+            Entry::of(
+                &self.keyring,
+                &self.owner,
+                &item.info,
+                &item.message,
+                &numbers,
+            )
+        });
         offer(&self.inbox, &self.owner, entries.collect());
     }
 }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::keyring::Keyring;
 use tokio::time::sleep;
 use whatsapp_rust::types::events::UndecryptableMessage;
 use whatsapp_rust::types::message::MessageInfo;
@@ -26,6 +27,7 @@ const ANEW: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Unreadable {
     pub(super) owner: Arc<Owner>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) inbox: Inbox,
     pub(super) store: Arc<Store>,
 }
@@ -80,7 +82,13 @@ impl Unreadable {
             Ok(Earlier::Read(body)) => {
                 if let Ok(message) = message_decode(&body) {
                     let numbers = Numbers::default();
-                    return Entry::of(&self.owner, info, &Arc::new(message), &numbers);
+                    return Entry::of(
+                        &self.keyring,
+                        &self.owner,
+                        info,
+                        &Arc::new(message),
+                        &numbers,
+                    );
                 }
             }
             Ok(Earlier::Unread) => {}

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use domain::event_type::EventType;
+use domain::media::File;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use whatsapp_rust::waproto::whatsapp as wa;
@@ -23,6 +24,8 @@ pub(super) struct Content<'a> {
     pub(super) text: Cow<'a, str>,
     /// Under the names that they have in `metadata`.
     pub(super) details: Map<String, Value>,
+    /// Its file, where what was said of it suffices to have it.
+    pub(super) file: Option<File>,
     /// Whether a part of it is not understood, and the protobuf should be kept.
     pub(super) keep_raw: bool,
 }
@@ -34,6 +37,7 @@ impl<'a> Content<'a> {
             event: EventType::Message,
             text: text.into(),
             details: Map::new(),
+            file: None,
             keep_raw: false,
         }
     }

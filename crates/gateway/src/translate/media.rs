@@ -1,7 +1,9 @@
 //! Files: images, videos, sound, documents, stickers.
 //!
-//! What is needed to fetch one (its key and path) is no part of a row's metadata.
+//! What is needed to fetch one (its key and path) is no part of a row's metadata: it goes beside the row, as a
+//! [`File`], to be sealed.
 
+use domain::media::{Bytes32, File, Kind};
 use serde::Serialize;
 use whatsapp_rust::waproto::whatsapp as wa;
 use whatsapp_rust::waproto::whatsapp::message as proto;
@@ -47,6 +49,46 @@ macro_rules! file {
     };
 }
 
+/// Characters of a path, and bytes of a name: phones stay far below.
+const LONGEST_PATH: usize = 2048;
+const LONGEST_NAME: usize = 1024;
+
+/// What it takes to have a file; `None` where some of it was not said. (The file of a channel has no key.)
+macro_rules! located {
+    ($kind:ident, $file:expr, $name:expr) => {
+        located(
+            Kind::$kind,
+            &$file.direct_path,
+            [&$file.media_key, &$file.file_enc_sha256, &$file.file_sha256],
+            $file.file_length,
+            [said(&$file.mimetype), $name],
+        )
+    };
+}
+
+fn located(
+    kind: Kind,
+    path: &Option<String>,
+    secrets: [&Option<Vec<u8>>; 3],
+    size: Option<u64>,
+    [mimetype, file_name]: [Option<&str>; 2],
+) -> Option<File> {
+    let path = path.as_ref().filter(|path| path.len() <= LONGEST_PATH)?;
+    let [media_key, file_enc_sha256, file_sha256] =
+        secrets.map(|bytes| Bytes32::try_from(bytes.as_deref()?).ok());
+    let bounded = |text: &str| text[..text.floor_char_boundary(LONGEST_NAME)].to_owned();
+    Some(File {
+        kind,
+        direct_path: path.clone(),
+        media_key: media_key?,
+        file_enc_sha256: file_enc_sha256?,
+        file_sha256: file_sha256?,
+        size: size?,
+        mimetype: mimetype.map(bounded),
+        file_name: file_name.map(bounded),
+    })
+}
+
 fn digest(sha256: Option<&[u8]>) -> Option<String> {
     let sha256 = sha256.filter(|bytes| bytes.len() == 32)?;
     Some(hex::encode(sha256))
@@ -77,31 +119,48 @@ fn sticker(sticker: &proto::StickerMessage) -> Media<'_> {
 }
 
 pub(super) fn of(message: &wa::Message) -> Option<Content<'_>> {
-    let content = |kind, caption, media: Media<'_>| {
-        Content::new(kind, said(caption).unwrap_or_default()).with("media", media)
-    };
     if let Some(file) = message.image_message.as_option() {
         let once = flag(file.view_once);
-        Some(content("image", &file.caption, image(file)).with("view_once", once))
+        let found = located!(Image, file, None);
+        Some(content("image", &file.caption, image(file), found).with("view_once", once))
     } else if let Some(file) = message.video_message.as_option() {
-        let once = flag(file.view_once);
-        Some(content("video", &file.caption, video(file)).with("view_once", once))
+        Some(film(file, video(file)))
     } else if let Some(file) = message.ptv_message.as_option() {
         let note = Media {
             round: Some(true),
             ..video(file)
         };
-        let once = flag(file.view_once);
-        Some(content("video", &file.caption, note).with("view_once", once))
+        Some(film(file, note))
     } else if let Some(file) = message.audio_message.as_option() {
         let once = flag(file.view_once);
-        Some(content("audio", &None, audio(file)).with("view_once", once))
+        let found = located!(Audio, file, None);
+        Some(content("audio", &None, audio(file), found).with("view_once", once))
     } else if let Some(file) = message.document_message.as_option() {
-        Some(content("document", &file.caption, document(file)))
+        let found = located!(Document, file, said(&file.file_name));
+        Some(content("document", &file.caption, document(file), found))
     } else if let Some(file) = message.sticker_message.as_option() {
-        Some(content("sticker", &None, sticker(file)))
+        let found = located!(Sticker, file, None);
+        Some(content("sticker", &None, sticker(file), found))
     } else {
         several(message)
+    }
+}
+
+fn film<'a>(file: &'a proto::VideoMessage, media: Media<'a>) -> Content<'a> {
+    let once = flag(file.view_once);
+    let found = located!(Video, file, None);
+    content("video", &file.caption, media, found).with("view_once", once)
+}
+
+fn content<'a>(
+    message_type: &'static str,
+    caption: &'a Option<String>,
+    media: Media<'a>,
+    file: Option<File>,
+) -> Content<'a> {
+    Content {
+        file,
+        ..Content::new(message_type, said(caption).unwrap_or_default()).with("media", media)
     }
 }
 

@@ -81,7 +81,7 @@ fn family() -> MessageSource {
 
 /// The row, which is checked against the published schema.
 fn translated(info: &MessageInfo, source: &wa::Message) -> NewMessage {
-    let row = message(&owner(), info, source, &Numbers::default());
+    let row = message(&owner(), info, source, &Numbers::default()).row;
     check(&row);
     row
 }

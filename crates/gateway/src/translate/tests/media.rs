@@ -2,6 +2,9 @@
 
 use whatsapp_rust::waproto::whatsapp::message as proto;
 
+use domain::keyring::Keyring;
+use domain::media::Kind;
+
 use super::*;
 
 fn image() -> proto::ImageMessage {
@@ -29,6 +32,7 @@ fn an_image_shows_its_caption_and_nothing_that_opens_it() {
       "metadata": {
         "media": {
           "height": 480,
+          "id": "019ab697-e800-865b-acd4-308d305ac92e",
           "kind": "image",
           "mimetype": "image/jpeg",
           "sha256": "0707070707070707070707070707070707070707070707070707070707070707",
@@ -49,6 +53,79 @@ fn an_image_shows_its_caption_and_nothing_that_opens_it() {
         assert!(!row.metadata.contains(secret), "{secret}");
     }
     assert_eq!(row.raw, None);
+}
+
+fn file(source: &wa::Message) -> Option<File> {
+    message(&owner(), &info(direct()), source, &Numbers::default()).file
+}
+
+#[test]
+fn what_opens_a_file_stands_sealed_in_its_row() {
+    let keyring = Keyring::parse("k:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    let source = holds!(image_message: image());
+    let kept = file(&source).unwrap();
+    let translated = message(&owner(), &info(direct()), &source, &Numbers::default());
+    let row = translated.sealed(&keyring);
+    let opened = File::open(&keyring, row.id, row.media.as_deref().unwrap()).unwrap();
+    assert_eq!(opened, kept);
+    assert_eq!((opened.kind, opened.size), (Kind::Image, 12_345));
+    assert_eq!(opened.direct_path, "/v/t62");
+    assert_eq!(
+        (opened.media_key.0, opened.file_enc_sha256.0),
+        ([9; 32], [8; 32])
+    );
+}
+
+#[test]
+fn each_kind_of_file_is_kept_as_what_it_is_encrypted_as() {
+    macro_rules! kept {
+        ($field:ident: $message:ident) => {
+            file(&holds!($field: proto::$message {
+                file_sha256: Some(vec![7; 32]),
+                file_enc_sha256: Some(vec![8; 32]),
+                media_key: Some(vec![9; 32]),
+                direct_path: some("/v/t62"),
+                file_length: Some(1),
+                ..Default::default()
+            }))
+            .unwrap()
+            .kind
+        };
+    }
+    assert_eq!(kept!(image_message: ImageMessage), Kind::Image);
+    assert_eq!(kept!(video_message: VideoMessage), Kind::Video);
+    assert_eq!(kept!(ptv_message: VideoMessage), Kind::Video);
+    assert_eq!(kept!(audio_message: AudioMessage), Kind::Audio);
+    assert_eq!(kept!(document_message: DocumentMessage), Kind::Document);
+    assert_eq!(kept!(sticker_message: StickerMessage), Kind::Sticker);
+}
+
+#[test]
+fn a_file_that_is_not_fully_described_has_no_id() {
+    let whole = image();
+    let incomplete = [
+        proto::ImageMessage {
+            media_key: None,
+            ..whole.clone()
+        },
+        proto::ImageMessage {
+            media_key: Some(vec![9; 31]),
+            ..whole.clone()
+        },
+        proto::ImageMessage {
+            direct_path: some(&"/".repeat(2049)),
+            ..whole.clone()
+        },
+        proto::ImageMessage {
+            file_length: None,
+            ..whole
+        },
+    ];
+    for image in incomplete {
+        let source = holds!(image_message: image);
+        assert_eq!(file(&source), None);
+        assert_eq!(content(&source)["metadata"]["media"]["id"], Value::Null);
+    }
 }
 
 #[test]
@@ -268,6 +345,7 @@ fn an_album_is_announced_and_its_pictures_say_that_they_are_a_part_of_it() {
         "metadata": {
           "media": {
             "height": 480,
+            "id": "019ab697-e800-865b-acd4-308d305ac92e",
             "kind": "image",
             "mimetype": "image/jpeg",
             "sha256": "0707070707070707070707070707070707070707070707070707070707070707",

@@ -86,7 +86,7 @@ fn a_number_that_was_looked_up_names_people_and_changes_no_id() {
     let mut numbers = Numbers::default();
     numbers.add(&jid("100000012345678@lid"), "5511999999999");
     numbers.add(&jid("400000000000004@lid"), "5511888888888");
-    let row = message(&owner(), &stanza, &source_message, &numbers);
+    let row = message(&owner(), &stanza, &source_message, &numbers).row;
     assert_eq!(row.id, translated(&stanza, &source_message).id);
     assert_eq!(row.from, "5511999999999");
     insta::assert_json_snapshot!(content_of(&row), @r#"
@@ -135,7 +135,7 @@ fn the_accounts_number_is_always_written_as_it_was_registered() {
         ..Default::default()
     };
     let source = holds!(extended_text_message: text);
-    let row = message(&owner, &info(family()), &source, &Numbers::default());
+    let row = message(&owner, &info(family()), &source, &Numbers::default()).row;
     let metadata: Value = serde_json::from_str(&row.metadata).unwrap();
     assert_eq!(metadata["mentions"], serde_json::json!(["5511988887777"]));
     assert_eq!(row.to, "5511988887777");
@@ -153,12 +153,12 @@ fn to_whom_the_account_wrote_is_known_from_the_stanza_or_a_look_up() {
     let mut numbers = Numbers::default();
     numbers.add(&jid("100000012345678@lid"), "5511999999999");
     assert_eq!(
-        message(&owner(), &own, &says("hi"), &numbers).to,
+        message(&owner(), &own, &says("hi"), &numbers).row.to,
         "5511999999999"
     );
     own.peer_recipient_pn = Some(jid("5511777777777@s.whatsapp.net"));
     assert_eq!(
-        message(&owner(), &own, &says("hi"), &numbers).to,
+        message(&owner(), &own, &says("hi"), &numbers).row.to,
         "5511777777777"
     );
 }

@@ -155,6 +155,7 @@ impl World {
             metadata: "{}".to_owned(),
             timestamp: "2026-11-24T12:00:00Z".parse().unwrap(),
             raw: None,
+            media: None,
         };
         inbox::accept(&mut self.database.connect().await, &[&message])
             .await

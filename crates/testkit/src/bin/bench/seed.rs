@@ -126,5 +126,6 @@ fn message(connection: &Connection, number: usize) -> NewMessage {
         metadata: METADATA.to_owned(),
         timestamp,
         raw: None,
+        media: None,
     }
 }

@@ -233,5 +233,6 @@ fn message(connection: &Connection, chat: usize, number: usize) -> NewMessage {
         metadata: r#"{"v":1}"#.to_owned(),
         timestamp,
         raw: None,
+        media: None,
     }
 }
