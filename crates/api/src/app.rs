@@ -17,6 +17,7 @@ use tracing_actix_web::TracingLogger;
 use crate::access::Access;
 use crate::config::Config;
 use crate::database::Database;
+use crate::media::Media;
 use crate::routes::routes;
 use crate::state::State;
 
@@ -59,6 +60,7 @@ impl Application {
             doorbell: Doorbell::new(redis),
             keyring: config.keyring,
             receivers: config.receivers,
+            media: Media::new(config.media)?,
             gateway_wait: config.gateway_wait,
             attempt_wait: config.attempt_wait,
         });

@@ -1,11 +1,13 @@
 //! What the API is told by its environment, checked at start.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use domain::address::AddressPolicy;
 use domain::keyring::Keyring;
 use runtime::config::{ConfigError, DatabaseConfig, Env, HttpConfig, Mode, OpsConfig, RedisConfig};
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 /// The defaults of the variables that the API alone reads.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -23,6 +25,7 @@ pub struct Config {
     pub redis: RedisConfig,
     pub keyring: Keyring,
     pub receivers: ReceiverConfig,
+    pub media: MediaConfig,
     /// How long a call waits for a gateway to act.
     pub gateway_wait: Duration,
     /// How long a call waits for the outcome of an attempt that it caused.
@@ -38,6 +41,17 @@ pub struct ReceiverConfig {
     pub addresses: AddressPolicy,
 }
 
+/// Where the files of messages are.
+#[derive(Debug)]
+pub struct MediaConfig {
+    /// No more than scheme, host and port.
+    pub host: Url,
+    /// What the media host may take to answer, and then for each next piece.
+    pub timeout: Duration,
+    /// At once.
+    pub downloads: NonZeroUsize,
+}
+
 impl Config {
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -50,10 +64,32 @@ impl Config {
                 require_https: env.mode() == Mode::Production,
                 addresses: AddressPolicy::new(env.list("WEBHOOK_ALLOWED_CIDRS")?),
             },
+            media: MediaConfig {
+                host: media_host(env)?,
+                timeout: Duration::from_millis(env.required("MEDIA_TIMEOUT")?),
+                downloads: env.required("MEDIA_DOWNLOADS")?,
+            },
             gateway_wait: Duration::from_millis(env.required("GATEWAY_WAIT")?),
             attempt_wait: attempt_wait(env)?,
             dev_token: dev_token(env)?,
         })
+    }
+}
+
+/// Outside of development files come over TLS.
+fn media_host(env: &Env) -> Result<Url, ConfigError> {
+    let error = |problem| ConfigError::new("WHATSAPP_MEDIA_URL", problem);
+    let url: Url = env.required("WHATSAPP_MEDIA_URL")?;
+    match url.scheme() {
+        "https" => {}
+        "http" if env.mode() == Mode::Development => {}
+        "http" => return Err(error("must be https:// in production")),
+        _ => return Err(error("must be an https:// address")),
+    }
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    match bare && url.username().is_empty() && url.password().is_none() {
+        true => Ok(url),
+        false => Err(error("must have a host and a port, and nothing else")),
     }
 }
 
@@ -103,6 +139,9 @@ mod tests {
             ("ENCRYPTION_KEYS", KEY),
             ("GATEWAY_WAIT", "8000"),
             ("WEBHOOK_TIMEOUT", "10000"),
+            ("WHATSAPP_MEDIA_URL", "https://mmg.whatsapp.net"),
+            ("MEDIA_TIMEOUT", "10000"),
+            ("MEDIA_DOWNLOADS", "64"),
         ];
         let pairs = base.iter().chain(changes).copied();
         Config::from_env(&Env::from_pairs(pairs)?)
@@ -113,6 +152,10 @@ mod tests {
         assert!(!config(&[]).unwrap().receivers.require_https);
         let production = config(&[("APP_ENV", "production")]).unwrap();
         assert!(production.receivers.require_https);
+        let plain = ("WHATSAPP_MEDIA_URL", "http://127.0.0.1:1");
+        assert!(config(&[plain]).is_ok());
+        let refused = config(&[plain, ("APP_ENV", "production")]).unwrap_err();
+        assert_eq!(refused.variable, "WHATSAPP_MEDIA_URL");
     }
 
     #[test]
@@ -140,6 +183,10 @@ mod tests {
             ("WEBHOOK_TIMEOUT", "0"),
             ("WEBHOOK_TIMEOUT", "300001"),
             ("PORT", "80800"),
+            ("WHATSAPP_MEDIA_URL", "ftp://mmg.whatsapp.net"),
+            ("WHATSAPP_MEDIA_URL", "https://mmg.whatsapp.net/v"),
+            ("WHATSAPP_MEDIA_URL", "https://user@mmg.whatsapp.net"),
+            ("MEDIA_DOWNLOADS", "0"),
         ] {
             assert_eq!(config(&[(variable, value)]).unwrap_err().variable, variable);
         }

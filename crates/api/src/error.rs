@@ -38,6 +38,9 @@ pub(crate) enum Kind {
     NotConnected,
     KeyUsed,
     NotSent,
+    MediaGone,
+    MediaBroken,
+    MediaAway,
 }
 
 #[derive(Debug)]
@@ -102,6 +105,15 @@ impl Kind {
                 "The key was used for something else",
             ),
             Self::NotSent => ("urn:recado:problem:not-sent", "The message was not sent"),
+            Self::MediaGone => ("urn:recado:problem:media-gone", "The file is kept no more"),
+            Self::MediaBroken => (
+                "urn:recado:problem:media-broken",
+                "The file is not the one that was sent",
+            ),
+            Self::MediaAway => (
+                "urn:recado:problem:media-away",
+                "WhatsApp's media host did not answer",
+            ),
         }
     }
 }
@@ -154,6 +166,13 @@ impl ApiError {
         Self {
             kind,
             ..Self::plain(StatusCode::UNPROCESSABLE_ENTITY, detail)
+        }
+    }
+
+    pub(crate) fn of(status: StatusCode, kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            ..Self::plain(status, detail)
         }
     }
 

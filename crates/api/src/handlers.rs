@@ -5,6 +5,7 @@ pub(crate) mod connections;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod media;
 pub(crate) mod pairing;
 pub(crate) mod replays;
 pub(crate) mod samples;

@@ -9,7 +9,7 @@ use actix_web::{FromRequest, Resource, Responder, Route, guard};
 use crate::auth::authenticate;
 use crate::error::ApiError;
 use crate::handlers::{
-    clients, connections, dead_letters, events, health, pairing, replays, samples, secrets,
+    clients, connections, dead_letters, events, health, media, pairing, replays, samples, secrets,
     sending, stats, webhooks,
 };
 
@@ -49,6 +49,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                 ))
                 .service(at("/webhooks/{id}/secret", [get(secrets::show)]))
                 .service(at("/webhooks/{id}/secret/rotate", [post(secrets::rotate)]))
+                .service(at("/media/{id}", [get(media::show)]))
                 .service(at("/whatsapp/connect", [post(pairing::connect)]))
                 .service(at("/whatsapp/qr/{user_id}", [get(pairing::qr)]))
                 .service(at("/whatsapp/status/{user_id}", [get(connections::status)]))

@@ -9,12 +9,14 @@ use uuid::Uuid;
 use crate::config::ReceiverConfig;
 use crate::database::{Connection, Database};
 use crate::error::ApiError;
+use crate::media::Media;
 
 pub(crate) struct State {
     pub(crate) database: Database,
     pub(crate) doorbell: Doorbell,
     pub(crate) keyring: Keyring,
     pub(crate) receivers: ReceiverConfig,
+    pub(crate) media: Media,
     pub(crate) gateway_wait: Duration,
     pub(crate) attempt_wait: Duration,
 }

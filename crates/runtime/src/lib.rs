@@ -2,6 +2,7 @@
 //! Redis, answers on its ops port, and stops when it is told to. Knows nothing of WhatsApp.
 
 pub mod config;
+pub mod http;
 pub mod ops;
 pub mod postgres;
 pub mod redis;

@@ -116,6 +116,10 @@ impl Ground {
         let service = |name| self.service(name, settings.webhook_timeout);
         let api = service("recado-api")
             .port("PORT")
+            .env(
+                "WHATSAPP_MEDIA_URL",
+                format!("http://127.0.0.1:{simulator_port}"),
+            )
             .env("RATE_LIMIT_PER_CLIENT", 100_000)
             .env("RATE_LIMIT_PER_ADDRESS", 100_000);
         let gateway = service("recado-gateway")

@@ -11,6 +11,8 @@ mod events;
 mod gateway;
 mod isolation;
 mod keys;
+mod media;
+mod media_host;
 mod options;
 mod outages;
 mod process;

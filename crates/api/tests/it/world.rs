@@ -72,6 +72,9 @@ impl Api {
             ("ENCRYPTION_KEYS", KEY),
             ("GATEWAY_WAIT", "10000"),
             ("WEBHOOK_TIMEOUT", "10000"),
+            ("WHATSAPP_MEDIA_URL", "http://127.0.0.1:9"),
+            ("MEDIA_TIMEOUT", "10000"),
+            ("MEDIA_DOWNLOADS", "4"),
             ("PORT", "0"),
             ("OPS_PORT", "0"),
         ];
@@ -274,7 +277,7 @@ fn redact(value: &mut Value) {
     }
 }
 
-fn message(connection: &Connection, message_id: &str) -> NewMessage {
+pub(crate) fn message(connection: &Connection, message_id: &str) -> NewMessage {
     let timestamp = DateTime::from_timestamp(Utc::now().timestamp(), 0).unwrap();
     let chat = "5511999999999@s.whatsapp.net";
     NewMessage {

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use runtime::tls;
+use rustls::ClientConfig;
 
 use super::connect::{Checks, Guarded, InTime, Lookups};
 use crate::guard::Guard;
@@ -53,7 +52,7 @@ impl Clients {
         connect: Duration,
         idle_per_host: usize,
     ) -> anyhow::Result<Self> {
-        let (tls, lookups) = (tls()?, Arc::default());
+        let (tls, lookups) = (tls::to_outside()?, Arc::default());
         Ok(Self {
             shared: client(&guard, &lookups, Vec::new(), &tls, connect, idle_per_host),
             guard,
@@ -120,20 +119,4 @@ fn client(
             inner: schemes.enable_all_versions().wrap_connector(guarded),
             limit: connect,
         })
-}
-
-/// Trusts the certificates of the system, or Mozilla's (built in) where the system has none.
-fn tls() -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    Ok(
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .context("TLS")?
-            .with_root_certificates(roots)
-            .with_no_client_auth(),
-    )
 }
