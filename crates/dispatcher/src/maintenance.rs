@@ -1,10 +1,13 @@
 //! What one dispatcher does for all, on a connection of its own: upkeep of the tables that grow, with
-//! partitions made ahead and dropped after the retention, and the question whether the promise holds.
+//! partitions made ahead and dropped after the retention, the end of what clients could not send and of the files
+//! that they put here, and the question whether the promise holds.
 
 use std::time::{Duration, Instant};
 
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use domain::outbox::Outgoing;
 use domain::partition::{self, Maintained};
+use domain::upload::Upload;
 use domain::verify;
 use metrics::gauge;
 use runtime::config::DatabaseConfig;
@@ -18,6 +21,8 @@ const UPKEEP: Duration = Duration::from_secs(3600);
 const QUESTION: Duration = Duration::from_secs(300);
 /// Who isn't the one looks so often whether it has to be.
 const STAND_BY: Duration = Duration::from_secs(60);
+/// For so long a request that is repeated under its key is answered with what became of the first.
+const KEPT_DAYS: i32 = 7;
 /// The question must not become a burden.
 const PATIENCE: &str = "SET statement_timeout = '60s'";
 
@@ -62,6 +67,7 @@ impl Maintenance {
         while let Some(now) = partition::begin(&mut conn).await? {
             if upkeep.is_none_or(|last| last.elapsed() >= UPKEEP) {
                 tell(&partition::maintain(&mut conn, now, self.retention_days).await?);
+                tidy(&mut conn).await?;
                 upkeep = Some(Instant::now());
             }
             ask(&mut conn).await?;
@@ -69,6 +75,16 @@ impl Maintenance {
         }
         Ok(())
     }
+}
+
+/// What clients sent, or meant to, is no row of a day's partition.
+async fn tidy(conn: &mut AsyncPgConnection) -> anyhow::Result<()> {
+    Outgoing::tidy(conn, KEPT_DAYS).await?;
+    let deleted = Upload::tidy(conn).await?;
+    if deleted > 0 {
+        tracing::info!(deleted, "uploads whose day is over");
+    }
+    Ok(())
 }
 
 async fn ask(conn: &mut AsyncPgConnection) -> anyhow::Result<()> {

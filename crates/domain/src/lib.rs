@@ -26,6 +26,7 @@ pub mod gateway;
 pub mod media;
 pub mod message;
 pub mod outbox;
+pub mod upload;
 pub mod webhook;
 
 // one message's way, in order

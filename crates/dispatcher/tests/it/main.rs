@@ -14,4 +14,5 @@ mod outages;
 mod rates;
 mod signals;
 mod start;
+mod upkeep;
 mod world;
