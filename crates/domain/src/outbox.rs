@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::inbox::{self, Accepted};
 use crate::lease::Lease;
+use crate::media::Kind;
 use crate::message::NewMessage;
 use crate::statement::Statement;
 
@@ -43,11 +44,36 @@ pub enum Body {
         name: String,
         phone_number: String,
     },
+    Media(Attachment),
     /// An empty emoji takes the reaction back.
     Reaction {
         target: Target,
         emoji: String,
     },
+}
+
+/// A file that is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    pub kind: Kind,
+    pub source: Source,
+    pub mimetype: Option<String>,
+    pub file_name: Option<String>,
+    pub caption: Option<String>,
+    /// Shown as one that was recorded.
+    #[serde(default)]
+    pub voice: bool,
+}
+
+/// Where the file is. No key of it is here: the outbox is not sealed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    Url(String),
+    /// One of [`crate::upload`]'s.
+    Upload(Uuid),
+    /// The file of a message of the client's.
+    Message(Uuid),
 }
 
 /// A message that is answered or reacted to.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bell::Bell;
 use crate::committer::Committer;
 use crate::config::Config;
+use crate::files::Files;
 use crate::gate::{Confirmed, Turns};
 use crate::pace::Pace;
 use crate::session::Shared;
@@ -85,6 +86,8 @@ impl Gateway {
 
     /// Holds sessions until the shutdown, and gives them back.
     pub async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let keyring = self.config.keyring;
+        let files = Files::new(self.pool.clone(), Arc::clone(&keyring), self.config.sources)?;
         let doorbell = Doorbell::new(self.redis.clone());
         let (bell, ringing) = Bell::new(doorbell.clone());
         let ringing = tokio::spawn(ringing);
@@ -110,7 +113,8 @@ impl Gateway {
         let shared = Shared {
             whatsapp: self.config.whatsapp,
             pool: self.pool,
-            keyring: self.config.keyring,
+            keyring,
+            files: Arc::new(files),
             inflight,
             bodies,
             inbox,

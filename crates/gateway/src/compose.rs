@@ -5,8 +5,18 @@ use whatsapp_rust::buffa::MessageField;
 use whatsapp_rust::waproto::whatsapp as wa;
 use whatsapp_rust::waproto::whatsapp::message as part;
 
-/// The message to an address. A reaction carries the time at which it was asked for, in milliseconds.
-pub(crate) fn compose(content: &Content, to: &str, asked_at_ms: i64) -> wa::Message {
+use crate::files::Placed;
+
+mod media;
+
+/// The message to an address. A reaction carries the time at which it was asked for, in milliseconds; a file
+/// is where it was placed.
+pub(crate) fn compose(
+    content: &Content,
+    to: &str,
+    asked_at_ms: i64,
+    placed: Option<&Placed>,
+) -> wa::Message {
     let context = context(content.reply_to.as_ref());
     match &content.body {
         Body::Text { text } => match context.is_set() {
@@ -47,6 +57,10 @@ pub(crate) fn compose(content: &Content, to: &str, asked_at_ms: i64) -> wa::Mess
                 ..Default::default()
             }),
             ..Default::default()
+        },
+        Body::Media(attachment) => match placed {
+            Some(placed) => media::of(attachment, placed, context),
+            None => wa::Message::default(),
         },
         Body::Reaction { target, emoji } => wa::Message {
             reaction_message: MessageField::some(part::ReactionMessage {
@@ -120,7 +134,7 @@ mod tests {
     }
 
     fn compose(body: Body, reply_to: Option<Target>, to: &str) -> wa::Message {
-        super::compose(&Content { body, reply_to }, to, 1_000)
+        super::compose(&Content { body, reply_to }, to, 1_000, None)
     }
 
     #[test]

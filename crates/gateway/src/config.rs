@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::address::AddressPolicy;
 use domain::keyring::Keyring;
 use runtime::config::{ConfigError, DatabaseConfig, Env, Mode, OpsConfig, RedisConfig};
 use secrecy::ExposeSecret;
@@ -24,6 +25,14 @@ pub struct Config {
     pub keyring: Arc<Keyring>,
     pub whatsapp: WhatsApp,
     pub limits: Limits,
+    pub sources: Sources,
+}
+
+/// Where the files may be that clients ask to be sent: where their webhooks may be.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    pub addresses: AddressPolicy,
+    pub https_only: bool,
 }
 
 /// The server at the other end.
@@ -90,6 +99,10 @@ impl Config {
                 connect_rate: env.required("GATEWAY_CONNECT_RATE")?,
                 send_rate: env.required("GATEWAY_SEND_RATE")?,
                 lease: lease(env)?,
+            },
+            sources: Sources {
+                addresses: AddressPolicy::new(env.list("WEBHOOK_ALLOWED_CIDRS")?),
+                https_only: env.mode() == Mode::Production,
             },
         })
     }
@@ -178,6 +191,7 @@ mod tests {
             ("GATEWAY_CONNECT_RATE", "-1"),
             ("GATEWAY_SEND_RATE", "0"),
             ("GATEWAY_LEASE_SECONDS", "1"),
+            ("WEBHOOK_ALLOWED_CIDRS", "loopback"),
             ("ENCRYPTION_KEYS", "a:short"),
         ] {
             assert_eq!(variable(&[(name, value)]), name, "{name}={value}");

@@ -7,6 +7,7 @@ mod bell;
 mod committer;
 mod compose;
 pub mod config;
+mod files;
 mod gate;
 pub mod hold;
 mod hook;

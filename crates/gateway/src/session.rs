@@ -31,6 +31,7 @@ use self::signals::Signal;
 use crate::bell::Bell;
 use crate::committer::Inbox;
 use crate::config::{Limits, WhatsApp};
+use crate::files::Files;
 use crate::gate::{Confirmed, Turns};
 use crate::hold::Hold;
 use crate::pace::Pace;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) whatsapp: WhatsApp,
     pub(crate) pool: Pool,
     pub(crate) keyring: Arc<Keyring>,
+    pub(crate) files: Arc<Files>,
     pub(crate) inflight: Arc<Registry>,
     pub(crate) bodies: Bodies,
     pub(crate) inbox: Inbox,
@@ -189,6 +191,8 @@ impl Session {
             client: Arc::clone(&link.client),
             owner: Arc::clone(&self.owner),
             keyring: Arc::clone(&self.shared.keyring),
+            files: Arc::clone(&self.shared.files),
+            placed: None,
             hold: self.hold.clone(),
             pool: self.shared.pool.clone(),
             bell: self.shared.bell.clone(),

@@ -27,6 +27,7 @@ use super::ending::Ending;
 use super::signals::{Signal, Signals};
 use super::unreadable::Unreadable;
 use crate::backoff::Backoff;
+use crate::files::Plain;
 use crate::gate::Gated;
 use crate::hold::Hold;
 use crate::hook::Hook;
@@ -114,6 +115,9 @@ impl Link {
                 sender,
             })
             .skip_history_sync();
+        if shared.whatsapp.url.scheme() == "ws" {
+            builder = builder.with_http_client(Plain::default());
+        }
         if cfg!(feature = "simulator") && connection.jid.is_none() {
             // To the simulator one name is one account. WhatsApp's own name comes from the phone.
             builder = builder.with_push_name(format!("recado {}", connection.id));

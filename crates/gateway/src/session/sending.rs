@@ -9,10 +9,11 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::connection::Status;
 use domain::keyring::Keyring;
 use domain::message::NewMessage;
-use domain::outbox::{Next, Outgoing};
+use domain::outbox::{Attachment, Body, Next, Outgoing};
 use runtime::postgres::Pool;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use uuid::Uuid;
 use whatsapp_rust::send::{SendError, SendOptions};
 use whatsapp_rust::waproto::whatsapp as wa;
 use whatsapp_rust::{Client, Jid};
@@ -20,6 +21,7 @@ use whatsapp_rust::{Client, Jid};
 use super::acks::Acks;
 use crate::bell::Bell;
 use crate::compose::compose;
+use crate::files::{Failure, Files, Placed};
 use crate::hold::Hold;
 use crate::pace::Pace;
 use crate::translate::{self, Owner};
@@ -29,6 +31,8 @@ const SEND: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(15);
 /// How often a message is sent that is never answered.
 const ATTEMPTS: i32 = 8;
+/// How often its file is tried to be had: those behind it wait.
+const FILE_ATTEMPTS: i32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After an error of PostgreSQL's.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +44,9 @@ pub(super) struct Sending {
     pub(super) client: Arc<Client>,
     pub(super) owner: Arc<Owner>,
     pub(super) keyring: Arc<Keyring>,
+    pub(super) files: Arc<Files>,
+    /// The last message's file, which is not put there again when the message is sent again.
+    pub(super) placed: Option<(Uuid, Placed)>,
     pub(super) hold: Hold,
     pub(super) pool: Pool,
     pub(super) bell: Bell,
@@ -56,6 +63,8 @@ enum Verdict {
     /// WhatsApp or the library will never take it.
     Refused(String),
     Unconfirmed(String),
+    /// Nothing was sent: its file can't be had, or put there.
+    Fileless(String),
 }
 
 impl Sending {
@@ -99,14 +108,12 @@ impl Sending {
         self.pace.start(turn);
         sleep_until(turn).await;
         let lease = self.hold.lease();
-        let (message, verdict) = match outgoing.content() {
-            Ok(content) => {
-                let asked_at = outgoing.created_at.timestamp_millis();
-                let message = compose(&content, &outgoing.to, asked_at);
+        let (message, verdict) = match self.message(outgoing).await {
+            Ok(message) => {
                 let verdict = self.attempt(outgoing, &message).await;
                 (message, verdict)
             }
-            Err(error) => (wa::Message::default(), Verdict::Refused(error.to_string())),
+            Err(verdict) => (wa::Message::default(), verdict),
         };
         let mut conn = self.pool.get().await?;
         match verdict {
@@ -124,13 +131,43 @@ impl Sending {
                 outgoing.fail(&mut conn, lease, &error).await?;
                 count("unconfirmed");
             }
-            Verdict::Unconfirmed(error) => {
+            Verdict::Fileless(error) if outgoing.attempts + 1 >= FILE_ATTEMPTS => {
+                outgoing.fail(&mut conn, lease, &error).await?;
+                count("fileless");
+            }
+            Verdict::Unconfirmed(error) | Verdict::Fileless(error) => {
                 let doubled = Duration::from_secs(1 << outgoing.attempts.clamp(0, 16));
                 let pause = doubled.min(LONGEST_PAUSE).as_secs_f64();
                 outgoing.postpone(&mut conn, lease, pause, &error).await?;
             }
         }
         Ok(())
+    }
+
+    /// What is to be sent; its file is where phones fetch it.
+    async fn message(&mut self, outgoing: &Outgoing) -> Result<wa::Message, Verdict> {
+        let content = outgoing.content();
+        let content = content.map_err(|error| Verdict::Refused(error.to_string()))?;
+        let asked_at = outgoing.created_at.timestamp_millis();
+        let Body::Media(attachment) = &content.body else {
+            return Ok(compose(&content, &outgoing.to, asked_at, None));
+        };
+        let placed = match self.placed.take() {
+            Some((id, placed)) if id == outgoing.id => placed,
+            _ => self.place(attachment).await?,
+        };
+        let message = compose(&content, &outgoing.to, asked_at, Some(&placed));
+        self.placed = Some((outgoing.id, placed));
+        Ok(message)
+    }
+
+    async fn place(&self, attachment: &Attachment) -> Result<Placed, Verdict> {
+        let client_id = self.owner.client_id;
+        let placed = self.files.place(&self.client, client_id, attachment);
+        placed.await.map_err(|failure| match failure {
+            Failure::Refused(why) => Verdict::Refused(why),
+            Failure::Later(why) => Verdict::Fileless(why),
+        })
     }
 
     async fn attempt(&self, outgoing: &Outgoing, message: &wa::Message) -> Verdict {

@@ -6,6 +6,7 @@
 mod cost;
 mod durability;
 mod kinds;
+mod media;
 mod messages;
 mod occurrences;
 mod requests;

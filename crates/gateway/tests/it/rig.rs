@@ -24,7 +24,7 @@ use uuid::Uuid;
 pub(crate) const NUMBER: &str = "5511988887777";
 pub(crate) const ANA: &str = "5511911112222";
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
-const KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 pub(crate) struct Rig {
     simulator: Simulator,
@@ -142,6 +142,7 @@ impl Rig {
             ("GATEWAY_CONNECT_RATE", "100".to_owned()),
             ("GATEWAY_SEND_RATE", "100".to_owned()),
             ("GATEWAY_LEASE_SECONDS", "15".to_owned()),
+            ("WEBHOOK_ALLOWED_CIDRS", "127.0.0.0/8".to_owned()),
         ]
     }
 
@@ -365,6 +366,18 @@ impl Rig {
             true => Ok(serde_json::from_str(&text).unwrap_or_default()),
             false => Err(format!("{status} {text}")),
         }
+    }
+
+    /// A file of the media host, encrypted as it is.
+    pub(crate) async fn stored(&self, path: &str) -> Vec<u8> {
+        let answer = self.http.get(self.url(path)).send().await.unwrap();
+        answer
+            .error_for_status()
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap()
+            .to_vec()
     }
 
     fn url(&self, path: &str) -> String {

@@ -16,7 +16,13 @@ fn text(text: &str) -> Content {
     }
 }
 
-async fn ask(rig: &Rig, from: &Connection, to: &str, id: &str, content: &Content) -> Outgoing {
+pub(crate) async fn ask(
+    rig: &Rig,
+    from: &Connection,
+    to: &str,
+    id: &str,
+    content: &Content,
+) -> Outgoing {
     let new = NewOutgoing {
         client_id: from.client_id,
         connection_id: from.id,
@@ -29,7 +35,7 @@ async fn ask(rig: &Rig, from: &Connection, to: &str, id: &str, content: &Content
     Outgoing::insert(&mut conn, &new).await.unwrap()
 }
 
-async fn settled(rig: &Rig, asked: &Outgoing) -> Outgoing {
+pub(crate) async fn settled(rig: &Rig, asked: &Outgoing) -> Outgoing {
     eventually(LIMIT, async || {
         let mut conn = rig.conn().await;
         let found = Outgoing::find(&mut conn, asked.id).await.unwrap();
@@ -39,12 +45,12 @@ async fn settled(rig: &Rig, asked: &Outgoing) -> Outgoing {
 }
 
 /// What arrived at contacts.
-async fn arrived(rig: &Rig) -> Vec<Value> {
+pub(crate) async fn arrived(rig: &Rig) -> Vec<Value> {
     let all = rig.get(&format!("/admin/outbox?from={NUMBER}")).await;
     all.as_array().unwrap().clone()
 }
 
-fn ana() -> String {
+pub(crate) fn ana() -> String {
     format!("{ANA}@s.whatsapp.net")
 }
 
