@@ -1,4 +1,4 @@
-//! Whether a webhook may point to a URL. What is found here is looked at again at every delivery, since
+//! Whether a webhook, or a file to be sent, may point to a URL. What is found here is looked at again at every connection, since
 //! a name may come to mean another address; here it saves the client a surprise.
 
 use std::net::IpAddr;
@@ -17,16 +17,14 @@ const LONGEST: usize = 2048;
 /// What a look-up may take; a name that is not found by then counts as one that is not found yet.
 const LOOKUP: Duration = Duration::from_secs(2);
 
-const FIELD: &str = "webhook_url";
-
 /// An absolute http or https URL with a host and without credentials, as its client wrote it.
 #[derive(Debug, Clone)]
-pub(crate) struct WebhookUrl {
+pub(crate) struct OutsideUrl {
     text: String,
     url: Url,
 }
 
-impl WebhookUrl {
+impl OutsideUrl {
     fn parse(text: String) -> Result<Self, &'static str> {
         if text.len() > LONGEST {
             return Err("must not have more than 2048 characters");
@@ -48,24 +46,32 @@ impl WebhookUrl {
         Ok(Self { text, url })
     }
 
-    /// The URL, if a webhook may point there.
-    pub(crate) async fn permitted(self, rule: &ReceiverConfig) -> Result<String, ApiError> {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The URL, if it may point there; the field is what is blamed if not.
+    pub(crate) async fn permitted(
+        self,
+        rule: &ReceiverConfig,
+        field: &str,
+    ) -> Result<String, ApiError> {
         if rule.require_https && self.url.scheme() != "https" {
-            return Err(ApiError::field(FIELD, "must begin with https://"));
+            return Err(ApiError::field(field, "must begin with https://"));
         }
         let permits = |ip: IpAddr| rule.addresses.permits(ip);
         let permitted = match self.url.host() {
             Some(Host::Ipv4(ip)) => permits(ip.into()),
             Some(Host::Ipv6(ip)) => permits(ip.into()),
             Some(Host::Domain(name)) => resolve(name).await.into_iter().all(permits),
-            None => return Err(ApiError::field(FIELD, "has no host")),
+            None => return Err(ApiError::field(field, "has no host")),
         };
         match permitted {
             true => Ok(self.text),
             // Not which address it was: that would tell of the network that we are in.
             false => Err(ApiError::field(
-                FIELD,
-                "points to an address that webhooks may not have (private, loopback, link-local, …)",
+                field,
+                "points to an address that is not allowed (private, loopback, link-local, …)",
             )),
         }
     }
@@ -88,7 +94,7 @@ async fn resolve(name: &str) -> Vec<IpAddr> {
     }
 }
 
-impl<'de> Deserialize<'de> for WebhookUrl {
+impl<'de> Deserialize<'de> for OutsideUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::parse(String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
@@ -121,16 +127,16 @@ mod tests {
             "https://example.com:99999/",
             "https://[::1/",
         ] {
-            assert!(WebhookUrl::parse(text.to_owned()).is_err(), "{text:?}");
+            assert!(OutsideUrl::parse(text.to_owned()).is_err(), "{text:?}");
         }
         let long = format!("https://example.com/{}", "x".repeat(LONGEST));
-        assert!(WebhookUrl::parse(long).is_err());
+        assert!(OutsideUrl::parse(long).is_err());
         for text in [
             "https://example.com",
             "HTTPS://EXAMPLE.COM/hook?a=b",
             "http://1.1.1.1:8080/",
         ] {
-            assert_eq!(WebhookUrl::parse(text.to_owned()).unwrap().text, text);
+            assert_eq!(OutsideUrl::parse(text.to_owned()).unwrap().text, text);
         }
     }
 
@@ -140,8 +146,8 @@ mod tests {
             require_https,
             addresses: AddressPolicy::new(allowed),
         };
-        let url = WebhookUrl::parse(text.to_owned()).unwrap();
-        url.permitted(&rule).await.is_ok()
+        let url = OutsideUrl::parse(text.to_owned()).unwrap();
+        url.permitted(&rule, "webhook_url").await.is_ok()
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use queue::Doorbell;
 use runtime::ops::{self, Readiness};
 use runtime::shutdown::Shutdown;
 use runtime::{Context, postgres, redis};
+use tokio::sync::Semaphore;
 use tracing_actix_web::TracingLogger;
 
 use crate::access::Access;
@@ -20,6 +21,9 @@ use crate::database::Database;
 use crate::media::Media;
 use crate::routes::routes;
 use crate::state::State;
+
+/// Files that clients upload at once: each is in memory as a whole.
+const UPLOADS: usize = 8;
 
 /// The API on its ports. It takes connections from here on and answers them once it runs.
 pub struct Application {
@@ -61,6 +65,7 @@ impl Application {
             keyring: config.keyring,
             receivers: config.receivers,
             media: Media::new(config.media)?,
+            uploads: Semaphore::new(UPLOADS),
             gateway_wait: config.gateway_wait,
             attempt_wait: config.attempt_wait,
         });

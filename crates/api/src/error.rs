@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     NotConnected,
     KeyUsed,
     NotSent,
+    UploadsFull,
     MediaGone,
     MediaBroken,
     MediaAway,
@@ -105,6 +106,7 @@ impl Kind {
                 "The key was used for something else",
             ),
             Self::NotSent => ("urn:recado:problem:not-sent", "The message was not sent"),
+            Self::UploadsFull => ("urn:recado:problem:uploads-full", "Too many files are kept"),
             Self::MediaGone => ("urn:recado:problem:media-gone", "The file is kept no more"),
             Self::MediaBroken => (
                 "urn:recado:problem:media-broken",

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-pub(crate) use body::{Body, OptionalBody};
+pub(crate) use body::{Body, OptionalBody, read};
 pub(crate) use idempotency::IdempotencyKey;
 pub(crate) use path::Id;
 pub(crate) use query::Query;

@@ -1,5 +1,6 @@
 //! What each route does: one file per resource, each with the requests and answers of its calls.
 
+mod attachments;
 pub(crate) mod clients;
 pub(crate) mod connections;
 pub(crate) mod dead_letters;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::keyring::Keyring;
 use queue::{Doorbell, RingError};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::config::ReceiverConfig;
@@ -17,6 +18,8 @@ pub(crate) struct State {
     pub(crate) keyring: Keyring,
     pub(crate) receivers: ReceiverConfig,
     pub(crate) media: Media,
+    /// Files that are in memory on their way to the database.
+    pub(crate) uploads: Semaphore,
     pub(crate) gateway_wait: Duration,
     pub(crate) attempt_wait: Duration,
 }

@@ -33,7 +33,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let form = check_form(request);
-        let body = read(request, payload);
+        let body = read(request, payload, LIMIT, PATIENCE);
         Box::pin(async move {
             form?;
             parse(&body.await?).map(Self)
@@ -47,7 +47,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let form = check_form(request);
-        let body = read(request, payload);
+        let body = read(request, payload, LIMIT, PATIENCE);
         Box::pin(async move {
             let body = body.await?;
             if body.is_empty() {
@@ -71,9 +71,12 @@ fn check_form(request: &HttpRequest) -> Result<(), ApiError> {
         .with(header::ACCEPT, "application/json"))
 }
 
-fn read(
+/// The whole body, if it has no more than so many bytes and takes no longer than that.
+pub(crate) fn read(
     request: &HttpRequest,
     payload: &mut Payload,
+    limit: usize,
+    patience: Duration,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced: usize = announced
@@ -81,10 +84,10 @@ fn read(
         .unwrap_or(0);
     let payload = payload.take();
     async move {
-        if announced > LIMIT {
-            return Err(too_large());
+        if announced > limit {
+            return Err(too_large(limit));
         }
-        let whole = tokio::time::timeout(PATIENCE, collect(payload, announced)).await;
+        let whole = tokio::time::timeout(patience, collect(payload, announced, limit)).await;
         whole.unwrap_or_else(|_| {
             let detail = "The body did not come in time.";
             Err(ApiError::plain(StatusCode::REQUEST_TIMEOUT, detail))
@@ -92,23 +95,23 @@ fn read(
     }
 }
 
-async fn collect(mut payload: Payload, announced: usize) -> Result<Bytes, ApiError> {
+async fn collect(mut payload: Payload, announced: usize, limit: usize) -> Result<Bytes, ApiError> {
     let mut body = BytesMut::with_capacity(announced);
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error: PayloadError| {
             let detail = format!("The body could not be read: {error}.");
             ApiError::plain(StatusCode::BAD_REQUEST, detail)
         })?;
-        if body.len() + chunk.len() > LIMIT {
-            return Err(too_large());
+        if body.len() + chunk.len() > limit {
+            return Err(too_large(limit));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
 }
 
-fn too_large() -> ApiError {
-    let detail = format!("The body must not have more than {LIMIT} bytes.");
+fn too_large(limit: usize) -> ApiError {
+    let detail = format!("The body must not have more than {limit} bytes.");
     ApiError::plain(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 

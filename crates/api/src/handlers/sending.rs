@@ -5,6 +5,7 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use diesel_async::AsyncPgConnection;
 use domain::connection::{Connection, Status};
+use domain::media::Kind as MediaKind;
 use domain::outbox::{Body as Sent, Content, NewOutgoing, Outgoing, Target};
 use domain::phone::Phone;
 use domain::recipient::Recipient;
@@ -12,6 +13,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::attachments::Attached;
 use super::connections::NO_CONNECTION;
 use crate::auth::Caller;
 use crate::error::{ApiError, Kind};
@@ -34,6 +36,10 @@ pub(crate) struct Send {
     location: Option<Location>,
     contact: Option<Contact>,
     reaction: Option<Reaction>,
+    image: Option<Attached>,
+    video: Option<Attached>,
+    audio: Option<Attached>,
+    document: Option<Attached>,
     /// The id of a message that this one answers.
     reply_to: Option<String>,
 }
@@ -75,6 +81,10 @@ pub(crate) async fn send(
     IdempotencyKey(key): IdempotencyKey,
     Body(request): Body<Send>,
 ) -> Result<HttpResponse, ApiError> {
+    let said = request.said()?;
+    if let Said::File(kind, file) = &said {
+        file.check_url(&state, *kind).await?;
+    }
     let outgoing = {
         let mut conn = state.connection().await?;
         let found = Connection::of_user(&mut conn, client.id, request.user_id).await?;
@@ -86,7 +96,9 @@ pub(crate) async fn send(
             idempotency_key: key.as_deref(),
             message_id: &message_id,
             to: request.to.as_str(),
-            content: &request.content(&mut conn, &connection).await?,
+            content: &request
+                .content(said, &state, &mut conn, &connection)
+                .await?,
         };
         insert(&mut conn, &connection, &new).await?
     };
@@ -141,35 +153,75 @@ fn answer(outgoing: &Outgoing) -> Result<HttpResponse, ApiError> {
     }))
 }
 
+/// What a request says, as it came.
+enum Said<'a> {
+    Text(&'a str),
+    Location(&'a Location),
+    Contact(&'a Contact),
+    Reaction(&'a Reaction),
+    File(MediaKind, &'a Attached),
+}
+
 impl Send {
+    /// The one thing that it says.
+    fn said(&self) -> Result<Said<'_>, ApiError> {
+        let said = [
+            self.text.as_ref().map(|text| Said::Text(text)),
+            self.location.as_ref().map(Said::Location),
+            self.contact.as_ref().map(Said::Contact),
+            self.reaction.as_ref().map(Said::Reaction),
+            self.image
+                .as_ref()
+                .map(|file| Said::File(MediaKind::Image, file)),
+            self.video
+                .as_ref()
+                .map(|file| Said::File(MediaKind::Video, file)),
+            self.audio
+                .as_ref()
+                .map(|file| Said::File(MediaKind::Audio, file)),
+            self.document
+                .as_ref()
+                .map(|file| Said::File(MediaKind::Document, file)),
+        ];
+        let mut said = said.into_iter().flatten();
+        match (said.next(), said.next()) {
+            (Some(said), None) => Ok(said),
+            _ => {
+                let detail = "there must be one of text, location, contact, reaction, image, video, \
+                              audio and document";
+                Err(ApiError::field("text", detail))
+            }
+        }
+    }
+
     async fn content(
         &self,
+        said: Said<'_>,
+        state: &State,
         conn: &mut AsyncPgConnection,
         connection: &Connection,
     ) -> Result<Content, ApiError> {
-        let body = match (&self.text, &self.location, &self.contact, &self.reaction) {
-            (Some(text), None, None, None) => Sent::Text {
+        let body = match said {
+            Said::Text(text) => Sent::Text {
                 text: checked("text", text, LONGEST_TEXT)?,
             },
-            (None, Some(location), None, None) => location.checked()?,
-            (None, None, Some(contact), None) => Sent::Contact {
+            Said::Location(location) => location.checked()?,
+            Said::Contact(contact) => Sent::Contact {
                 name: checked("contact.name", &contact.name, LONGEST_NAME)?,
                 phone_number: contact.phone_number.as_str().to_owned(),
             },
-            (None, None, None, Some(reaction)) => Sent::Reaction {
-                target: target(
-                    conn,
-                    connection,
-                    "reaction.message_id",
-                    &reaction.message_id,
-                )
-                .await?,
-                emoji: reaction.checked_emoji()?,
-            },
-            _ => {
-                let detail = "there must be one of text, location, contact and reaction";
-                return Err(ApiError::field("text", detail));
+            Said::Reaction(reaction) => {
+                let id = &reaction.message_id;
+                Sent::Reaction {
+                    target: target(conn, connection, "reaction.message_id", id).await?,
+                    emoji: reaction.checked_emoji()?,
+                }
             }
+            Said::File(kind, attached) => Sent::Media(
+                attached
+                    .checked(state, conn, connection.client_id, kind)
+                    .await?,
+            ),
         };
         let reply_to = match &self.reply_to {
             Some(_) if self.reaction.is_some() => {
@@ -215,7 +267,7 @@ impl Reaction {
     }
 }
 
-fn checked(field: &str, text: &str, longest: usize) -> Result<String, ApiError> {
+pub(super) fn checked(field: &str, text: &str, longest: usize) -> Result<String, ApiError> {
     if text.is_empty() {
         return Err(ApiError::field(field, "must not be empty"));
     }

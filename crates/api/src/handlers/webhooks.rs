@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::body::WebhookBody;
-use crate::address::{self, WebhookUrl};
+use crate::address::{self, OutsideUrl};
 use crate::auth::Caller;
 use crate::cursor::{TimeCursor, WebhookCursor};
 use crate::error::{ApiError, Kind};
@@ -28,14 +28,14 @@ with_options! {
     struct Register {
         #[serde(deserialize_with = "parsed")]
         phone_number: Phone,
-        webhook_url: WebhookUrl,
+        webhook_url: OutsideUrl,
     }
 }
 
 with_options! {
     struct Update {
         #[serde(default, deserialize_with = "given")]
-        webhook_url: Option<WebhookUrl>,
+        webhook_url: Option<OutsideUrl>,
         #[serde(default, deserialize_with = "given")]
         is_active: Option<bool>,
     }
@@ -82,7 +82,12 @@ pub(crate) async fn register(
     let blamed = blamed_for_address(request.allowed_ip_ranges.as_ref());
     let (phone, headers) = (request.phone_number, request.custom_headers);
     let changes = Changes {
-        webhook_url: Some(request.webhook_url.permitted(&state.receivers).await?),
+        webhook_url: Some(
+            request
+                .webhook_url
+                .permitted(&state.receivers, "webhook_url")
+                .await?,
+        ),
         ..changes
     };
     let (id, secret) = (Uuid::now_v7(), token::new_signing_secret());
@@ -158,7 +163,7 @@ pub(crate) async fn update(
         custom_headers: headers.map(|headers| seal(&state, id, headers.as_ref())),
         is_active: request.is_active,
         webhook_url: match request.webhook_url {
-            Some(url) => Some(url.permitted(&state.receivers).await?),
+            Some(url) => Some(url.permitted(&state.receivers, "webhook_url").await?),
             None => None,
         },
         ..changes

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use domain::connection::Connection;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::gateway::Gateway;
+use crate::media::file;
+use crate::media_host::receive_on;
 use crate::world::{Answer, Api, NUMBER, Tenant, id};
 
 /// What one client has, to be asked for by another.
@@ -16,6 +19,7 @@ struct Ids {
     event: Uuid,
     user: Uuid,
     session: Uuid,
+    media: Uuid,
 }
 
 /// Every call that takes an id: its method, its route, and its body.
@@ -40,6 +44,7 @@ fn calls(ids: Ids) -> Vec<(Method, &'static str, Option<Value>)> {
         (Method::POST, "/api/webhooks/{id}/secret/rotate", None),
         (Method::GET, "/api/webhooks/events/{event_id}", None),
         (Method::POST, "/api/webhooks/events/{event_id}/retry", None),
+        (Method::GET, "/api/media/{media_id}", None),
         (Method::GET, "/api/whatsapp/status/{user_id}", None),
         (Method::GET, "/api/whatsapp/qr/{user_id}", None),
         (
@@ -59,12 +64,13 @@ fn calls(ids: Ids) -> Vec<(Method, &'static str, Option<Value>)> {
 
 impl Ids {
     fn unknown() -> Self {
-        let [webhook, event, user, session] = [(); 4].map(|()| Uuid::new_v4());
+        let [webhook, event, user, session, media] = [(); 5].map(|()| Uuid::new_v4());
         Self {
             webhook,
             event,
             user,
             session,
+            media,
         }
     }
 
@@ -72,6 +78,7 @@ impl Ids {
         route
             .replace("{id}", &self.webhook.to_string())
             .replace("{event_id}", &self.event.to_string())
+            .replace("{media_id}", &self.media.to_string())
             .replace("{user_id}", &self.user.to_string())
             .replace("{session_id}", &self.session.to_string())
     }
@@ -84,16 +91,14 @@ async fn equip(tenant: &Tenant<'_>) -> Ids {
     let connect = json!({"user_id": user, "phone_number": NUMBER});
     let session = id(&tenant.post("/api/whatsapp/connect", connect).await.ok()["session_id"]);
     let mut conn = tenant.conn().await;
-    let connection = domain::connection::Connection::find(&mut conn, session)
-        .await
-        .unwrap()
-        .unwrap();
+    let connection = Connection::find(&mut conn, session).await.unwrap().unwrap();
     let event = tenant.receive(&connection, &["3EB0"]).await[0];
     Ids {
         webhook,
         event,
         user,
         session,
+        media: Uuid::new_v4(),
     }
 }
 
@@ -102,9 +107,11 @@ async fn another_clients_ids_are_not_there_on_any_route() {
     let api = Api::start().await;
     let (acme, other) = (api.tenant("acme").await, api.tenant("other").await);
     let gateway = Gateway::start(&api);
-    let ids = equip(&acme).await;
+    let mut ids = equip(&acme).await;
     equip(&other).await;
     drop(gateway);
+    let connection = Connection::find(&mut *api.conn().await, ids.session).await;
+    ids.media = receive_on(&acme, &connection.unwrap().unwrap(), &file(1)).await;
     let snapshot = async || {
         let mut all = Vec::new();
         for (method, route, _) in calls(ids) {

@@ -26,7 +26,7 @@ fn content(size: usize) -> Vec<u8> {
 }
 
 /// A file that only a raw host knows of.
-fn file(size: u64) -> File {
+pub(crate) fn file(size: u64) -> File {
     File {
         kind: Kind::Image,
         direct_path: "//evil.example/v/a?b=c".to_owned(),
@@ -111,7 +111,7 @@ async fn a_file_is_its_clients_alone_and_a_text_has_none() {
     acme.receive(&connection, &["TEXT"]).await;
     acme.get(&path(text.id)).await.problem(404);
     acme.get(&path(Uuid::new_v4())).await.problem(404);
-    assert_eq!(acme.get("/api/media/7").await.field(), "id");
+    assert_eq!(acme.get("/api/media/7").await.field(), "media_id");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use domain::connection::Connection;
 use domain::inbox;
 use domain::keyring::Keyring;
 use domain::media::{Bytes32, File, Kind};
@@ -82,7 +83,12 @@ impl MediaHost {
 /// A message with that file arrives; returns its id.
 pub(crate) async fn receive(tenant: &Tenant<'_>, file: &File) -> Uuid {
     let connection = tenant.connection(NUMBER).await;
-    let mut message = world::message(&connection, "3EB0F11E");
+    receive_on(tenant, &connection, file).await
+}
+
+/// The same on a connection that is there.
+pub(crate) async fn receive_on(tenant: &Tenant<'_>, connection: &Connection, file: &File) -> Uuid {
+    let mut message = world::message(connection, "3EB0F11E");
     let keyring = Keyring::parse(KEY).unwrap();
     message.media = Some(file.seal(&keyring, message.id));
     let mut conn = tenant.conn().await;

@@ -176,7 +176,7 @@ async fn bad_messages_name_their_field() {
             with("contact", json!({"name": "A", "phone_number": "0"})),
             "contact.phone_number",
         ),
-        (with("video", json!({})), "video"),
+        (with("sticker", json!({})), "sticker"),
     ] {
         assert_eq!(acme.post(SEND, body.clone()).await.field(), field, "{body}");
     }
