@@ -192,7 +192,7 @@ impl Store {
             };
             match outcome {
                 Ok(value) => return Ok(value),
-                Err(Failed::Query(error)) if fence::is_refusal(&error) => return Err(self.lost()),
+                Err(Failed::Query(error)) if fence::is_refusal(&error) => return Err(lost(&self.hold)),
                 Err(failed) => limit.wait_after(failed, self.device_id).await?,
             }
         }
@@ -219,12 +219,6 @@ impl Store {
         Ok(pool.get().await?)
     }
 
-    /// Ends the session: it is another gateway's.
-    fn lost(&self) -> StoreError {
-        self.hold.lose();
-        StoreError::Validation("the lease is lost".to_owned())
-    }
-
     /// The device's id for statements that change something.
     fn fenced(&self) -> Fenced {
         Fenced {
@@ -247,6 +241,12 @@ impl Store {
     fn row(&self, row: &str) -> String {
         format!("{}/{row}", self.device_id)
     }
+}
+
+/// Ends the session: it is another gateway's.
+fn lost(hold: &Hold) -> StoreError {
+    hold.lose();
+    StoreError::Validation("the lease is lost".to_owned())
 }
 
 /// What a write must come after.

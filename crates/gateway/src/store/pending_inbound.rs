@@ -85,7 +85,7 @@ impl Store {
             rows.iter()
                 .map(|row| (Key::new(row.chat, row.sender, row.id), row)),
         );
-        let _flight = self.shelf.inflight.enter(self.connection_id, keys.clone());
+        let flight = self.shelf.inflight.enter(self.connection_id, keys.clone());
         let rows = keys
             .iter()
             .zip(&rows)
@@ -94,7 +94,15 @@ impl Store {
                 named(*key, row.chat, row.sender, row.id, Some(body))
             })
             .collect();
-        self.put_rows("store_pending_inbound", rows).await
+        let putting = self.put_rows("store_pending_inbound", rows);
+        // The library gives up who waits here when its connection breaks, and the ratchet has moved on
+        // nevertheless: the row is written whoever waits for it.
+        let task = tokio::spawn(async move {
+            let _flight = flight;
+            putting.await
+        });
+        task.await
+            .unwrap_or_else(|error| Err(StoreError::Database(Box::new(error))))
     }
 
     pub(super) async fn find_body(
@@ -274,19 +282,25 @@ impl Store {
     }
 
     /// Writes rows, with those of other sessions.
-    async fn put_rows(&self, operation: &'static str, rows: Vec<Body>) -> Result<()> {
-        let mut limit = Limit::new(operation, Patience::Unending);
-        let rows = Arc::new(rows);
-        loop {
-            let lease = self.hold.lease();
-            let kept = self
-                .shelf
-                .bodies
-                .keep(lease, self.device_id, Arc::clone(&rows));
-            match kept.await {
-                Ok(Kept::Kept) => return Ok(()),
-                Ok(Kept::LeaseLost) => return Err(self.lost()),
-                Err(failed) => limit.wait_after(failed, self.device_id).await?,
+    fn put_rows(
+        &self,
+        operation: &'static str,
+        rows: Vec<Body>,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        let (bodies, hold, device_id) = (
+            self.shelf.bodies.clone(),
+            self.hold.clone(),
+            self.device_id,
+        );
+        async move {
+            let mut limit = Limit::new(operation, Patience::Unending);
+            let rows = Arc::new(rows);
+            loop {
+                match bodies.keep(hold.lease(), device_id, Arc::clone(&rows)).await {
+                    Ok(Kept::Kept) => return Ok(()),
+                    Ok(Kept::LeaseLost) => return Err(super::lost(&hold)),
+                    Err(failed) => limit.wait_after(failed, device_id).await?,
+                }
             }
         }
     }

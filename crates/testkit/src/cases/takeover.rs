@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::ensure;
+use chrono::Utc;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -140,6 +141,7 @@ pub(super) async fn pause(stage: &mut Stage, takeover: &Takeover) -> anyhow::Res
         .await;
         status_is_as_before(&before, &sessions(stage).await?)?;
         both_hold(stage).await?;
+        all_is_acked(stage).await;
         without_postgres(stage, takeover.away).await?;
     }
     nobody_was_replaced(&sessions(stage).await?)
@@ -174,8 +176,32 @@ async fn without_postgres(stage: &mut Stage, away: Duration) -> anyhow::Result<(
     })
     .await;
     let after = sessions(stage).await?;
-    ensure!(before == after, "sessions moved when PostgreSQL was back");
+    let moved = after.iter().find(|session| !before.contains(session));
+    ensure!(
+        moved.is_none(),
+        "a session moved while PostgreSQL was away: {moved:?}"
+    );
     Ok(())
+}
+
+/// Waits until no session is busy with what it missed: all but the last second's messages are acknowledged.
+async fn all_is_acked(stage: &Stage) {
+    eventually(PATIENCE, async || {
+        match stage.system.phones.ledger().await {
+            Ok(ledger) => {
+                let recent = Utc::now() - LAST_ACKS;
+                let late = ledger
+                    .iter()
+                    .filter(|message| message.acked_at.is_none() && message.sent_at < recent);
+                match late.count() {
+                    0 => Ok(()),
+                    late => Err(format!("{late} messages are not acknowledged")),
+                }
+            }
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })
+    .await;
 }
 
 async fn acked(stage: &Stage) -> anyhow::Result<usize> {
