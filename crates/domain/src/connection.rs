@@ -67,6 +67,8 @@ pub struct Connection {
     pub owner: Option<Uuid>,
     /// Counts the changes of owner: see [`crate::lease`].
     pub epoch: i64,
+    /// When it is tried again, where WhatsApp has turned it away for a while.
+    pub retry_at: Option<DateTime<Utc>>,
 }
 
 /// Why a number cannot be connected for that user.
@@ -209,6 +211,7 @@ impl Connection {
                 connections::desired.eq(Desired::Connected.as_str()),
                 connections::status.eq(Status::Reconnecting.as_str()),
                 connections::reason.eq(None::<String>),
+                connections::retry_at.eq(None::<DateTime<Utc>>),
                 connections::last_update.eq(diesel::dsl::now),
             ))
             .returning(Self::as_returning())

@@ -79,8 +79,8 @@ impl Connection {
             .await
     }
 
-    /// Claims up to so many free connections, first those before whose code somebody sits. No write of an
-    /// earlier owner is under way any more when this returns.
+    /// Claims up to so many free connections whose time has come, first those before whose code somebody sits.
+    /// No write of an earlier owner is under way any more when this returns.
     pub async fn claim(
         conn: &mut AsyncPgConnection,
         gateway: Uuid,
@@ -94,6 +94,8 @@ impl Connection {
                  WHERE owner IS NULL
                      AND (desired = 'connected' OR status <> desired OR deleted_at IS NOT NULL)
                      AND (desired = 'connected' AND deleted_at IS NULL) = ?
+                     AND (retry_at IS NULL OR retry_at <= now()
+                         OR desired <> 'connected' OR deleted_at IS NOT NULL)
                  ORDER BY jid IS NOT NULL, created_at LIMIT ?
                  FOR NO KEY UPDATE SKIP LOCKED",
             )
@@ -127,7 +129,7 @@ impl Connection {
         .await
     }
 
-    /// How many connections want an owner and have none; counted up to ten thousand.
+    /// How many connections want an owner now and have none; counted up to ten thousand.
     pub async fn free(conn: &mut AsyncPgConnection) -> QueryResult<usize> {
         #[derive(QueryableByName)]
         struct Count {
@@ -138,6 +140,8 @@ impl Connection {
             "SELECT count(*) AS count FROM (SELECT FROM whatsapp_connections
                  WHERE owner IS NULL
                      AND (desired = 'connected' OR status <> desired OR deleted_at IS NOT NULL)
+                     AND (retry_at IS NULL OR retry_at <= now()
+                         OR desired <> 'connected' OR deleted_at IS NOT NULL)
                  LIMIT ?) AS free",
         )
         .bind::<BigInt, _>(MANY)

@@ -45,6 +45,7 @@ diesel::table! {
         owner -> Nullable<Uuid>,
         owner_since -> Timestamptz,
         epoch -> BigInt,
+        retry_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Limits {
     pub send_rate: NonZeroU32,
     /// How long its sessions stay its own when it does not renew.
     pub lease: Duration,
+    /// How long a socket may be silent before another is opened.
+    pub silence: Duration,
 }
 
 /// The version of WhatsApp Web that the client says it is: `2.3000.N`.
@@ -99,6 +101,7 @@ impl Config {
                 connect_rate: env.required("GATEWAY_CONNECT_RATE")?,
                 send_rate: env.required("GATEWAY_SEND_RATE")?,
                 lease: lease(env)?,
+                silence: silence(env)?,
             },
             sources: Sources {
                 addresses: AddressPolicy::new(env.list("WEBHOOK_ALLOWED_CIDRS")?),
@@ -115,6 +118,18 @@ fn lease(env: &Env) -> Result<Duration, ConfigError> {
         _ => Err(ConfigError::new(
             "GATEWAY_LEASE_SECONDS",
             "must be between 5 and 3600",
+        )),
+    }
+}
+
+/// The library has its own way to notice, which takes up to 50 s; healthy sockets are silent for 30.
+fn silence(env: &Env) -> Result<Duration, ConfigError> {
+    let least = if cfg!(feature = "simulator") { 1 } else { 60 };
+    match env.required("GATEWAY_SILENCE_SECONDS")? {
+        seconds if (least..=3600).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(ConfigError::new(
+            "GATEWAY_SILENCE_SECONDS",
+            "must be between 60 and 3600",
         )),
     }
 }
@@ -157,6 +172,7 @@ mod tests {
             ("GATEWAY_CONNECT_RATE", "5"),
             ("GATEWAY_SEND_RATE", "5"),
             ("GATEWAY_LEASE_SECONDS", "15"),
+            ("GATEWAY_SILENCE_SECONDS", "90"),
         ];
         let env = Env::from_pairs(base.into_iter().chain(pairs.iter().copied()))?;
         Config::load(&env)
@@ -192,6 +208,7 @@ mod tests {
             ("GATEWAY_SEND_RATE", "0"),
             ("GATEWAY_LEASE_SECONDS", "1"),
             ("WEBHOOK_ALLOWED_CIDRS", "loopback"),
+            ("GATEWAY_SILENCE_SECONDS", "0"),
             ("ENCRYPTION_KEYS", "a:short"),
         ] {
             assert_eq!(variable(&[(name, value)]), name, "{name}={value}");

@@ -15,6 +15,7 @@ use whatsapp_rust::{anyhow, async_channel, async_trait};
 
 use crate::hold::Hold;
 use crate::pace::Pace;
+use crate::pulse::Pulse;
 
 /// Others take what a gateway holds three seconds after it renewed last, at the earliest.
 const FRESH: Duration = Duration::from_millis(2500);
@@ -89,17 +90,25 @@ pub(crate) struct Gated<F> {
     hold: Hold,
     confirmed: Confirmed,
     turns: Turns,
+    pulse: Arc<Pulse>,
     /// The first socket's turn was taken when the session was started.
     first: AtomicBool,
 }
 
 impl<F> Gated<F> {
-    pub(crate) fn new(inner: F, hold: Hold, confirmed: Confirmed, turns: Turns) -> Self {
+    pub(crate) fn new(
+        inner: F,
+        hold: Hold,
+        confirmed: Confirmed,
+        turns: Turns,
+        pulse: Arc<Pulse>,
+    ) -> Self {
         Self {
             inner,
             hold,
             confirmed,
             turns,
+            pulse,
             first: AtomicBool::new(true),
         }
     }
@@ -115,6 +124,7 @@ impl<F: TransportFactory> TransportFactory for Gated<F> {
         }
         self.confirmed.fresh().await?;
         anyhow::ensure!(!self.hold.is_lost(), "the session is another gateway's");
+        self.pulse.tries(Instant::now());
         self.inner.create_transport().await
     }
 }

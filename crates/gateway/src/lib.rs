@@ -13,6 +13,7 @@ pub mod hold;
 mod hook;
 mod occurrence;
 mod pace;
+mod pulse;
 mod session;
 pub mod store;
 mod supervisor;

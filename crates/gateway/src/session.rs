@@ -10,6 +10,7 @@ mod row;
 mod sending;
 mod signals;
 mod unreadable;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use domain::keyring::Keyring;
 use queue::Doorbell;
 use runtime::postgres::Pool;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -28,6 +29,7 @@ use self::link::Link;
 use self::row::Row;
 use self::sending::Sending;
 use self::signals::Signal;
+use self::watchdog::{LOOK, Watchdog};
 use crate::bell::Bell;
 use crate::committer::Inbox;
 use crate::config::{Limits, WhatsApp};
@@ -40,8 +42,8 @@ use crate::store::inflight::Registry;
 use crate::translate::Owner;
 use crate::valve::Valve;
 
-/// How long a session that was connected when its gateway ended may take to be so again before its row says
-/// that it is not.
+/// How long there may be no session before the row says so and why: one that was connected when its gateway
+/// ended, or whose socket the client lets go of without a word, is soon there again.
 pub(crate) const RESTORE: Duration = Duration::from_secs(10);
 /// What the row of a session that failed may take to be told.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -211,7 +213,9 @@ impl Session {
         if link.is_foreign() {
             return Ok(Ending::NumberMismatch);
         }
-        let restored_by = Instant::now() + RESTORE;
+        let mut watchdog = self.watchdog(link);
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -228,18 +232,48 @@ impl Session {
                     Some(signal) => self.tell(link, signal).await?,
                     None => anyhow::bail!("the client ended and did not say why"),
                 },
-                () = sleep_until(self.code_until.unwrap_or(restored_by)),
+                () = sleep_until(self.code_until.unwrap_or_else(Instant::now)),
                     if self.code_until.is_some() => return Ok(Ending::CODE_EXPIRED),
-                () = sleep_until(restored_by), if self.row.claims_connected() => {
-                    self.row
-                        .change(Status::Reconnecting, Some("connection_lost"))
-                        .await?;
-                }
+                _ = look.tick() => self.look(&mut watchdog).await?,
             }
         }
     }
 
+    fn watchdog(&self, link: &Link) -> Watchdog {
+        Watchdog::new(
+            Arc::clone(&link.client),
+            Arc::clone(&link.pulse),
+            Arc::clone(&self.shared.valve),
+            self.shared.limits.silence,
+        )
+    }
+
+    /// Of the client's own accord nothing is said of what this sees.
+    async fn look(&self, watchdog: &mut Watchdog) -> anyhow::Result<()> {
+        let found = watchdog.look();
+        if found.dead {
+            tracing::warn!(connection_id = %self.owner.connection_id, "a socket is of no use any more");
+            watchdog.reconnect();
+        }
+        let lost = found.dead || found.away >= RESTORE;
+        if lost && self.row.says_connected() {
+            self.row
+                .change(Status::Reconnecting, Some("connection_lost"))
+                .await
+        } else if found.in_vain >= RESTORE {
+            self.row.explain("unreachable").await
+        } else {
+            Ok(())
+        }
+    }
+
     async fn tell(&mut self, link: &Link, signal: Signal) -> anyhow::Result<()> {
+        if matches!(
+            signal,
+            Signal::Qr { .. } | Signal::PairingCode { .. } | Signal::Open
+        ) {
+            link.pulse.arrives();
+        }
         match signal {
             Signal::Qr { code, until } => self.row.show(Code::Qr(&code), until).await,
             Signal::PairingCode { code, until } => {

@@ -7,10 +7,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use whatsapp_rust::transport::{Transport, TransportEvent, TransportFactory};
 use whatsapp_rust::{anyhow, async_channel, async_trait};
+
+use crate::pulse::Pulse;
 
 /// What one session may read while the valve is closed: heartbeats for hours, or some hundred messages.
 const PER_SESSION: u64 = 256 * 1024;
@@ -31,6 +35,7 @@ pub(crate) struct Valve {
 struct State {
     closed: bool,
     number: u64,
+    since: Instant,
 }
 
 impl Default for Valve {
@@ -45,6 +50,7 @@ impl Valve {
             state: watch::Sender::new(State {
                 closed: false,
                 number: 0,
+                since: Instant::now(),
             }),
             used: AtomicU64::new(0),
             per_session,
@@ -66,10 +72,23 @@ impl Valve {
     }
 
     pub(crate) fn open(&self) {
-        self.state
-            .send_if_modified(|state| std::mem::replace(&mut state.closed, false));
+        self.state.send_if_modified(|state| {
+            if state.closed {
+                state.since = Instant::now();
+            }
+            std::mem::replace(&mut state.closed, false)
+        });
         metrics::gauge!("recado_gateway_valve_closed").set(0);
         metrics::gauge!("recado_gateway_valve_used_bytes").set(0);
+    }
+
+    /// How long it has been open; zero while it is closed.
+    pub(crate) fn open_for(&self, now: Instant) -> Duration {
+        let state = *self.state.borrow();
+        match state.closed {
+            true => Duration::ZERO,
+            false => now.saturating_duration_since(state.since),
+        }
     }
 
     /// A connection's own account of what it read.
@@ -128,11 +147,16 @@ impl Reader {
 pub(crate) struct Valved<F> {
     inner: F,
     valve: Arc<Valve>,
+    pulse: Arc<Pulse>,
 }
 
 impl<F> Valved<F> {
-    pub(crate) fn new(inner: F, valve: Arc<Valve>) -> Self {
-        Self { inner, valve }
+    pub(crate) fn new(inner: F, valve: Arc<Valve>, pulse: Arc<Pulse>) -> Self {
+        Self {
+            inner,
+            valve,
+            pulse,
+        }
     }
 }
 
@@ -142,6 +166,7 @@ impl<F: TransportFactory> TransportFactory for Valved<F> {
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
         let (transport, read) = self.inner.create_transport().await?;
+        self.pulse.opens(Instant::now());
         // Of one: the inner channel is the buffer.
         let (sender, receiver) = async_channel::bounded(1);
         tokio::spawn(hand_on(read, sender, self.valve.reader()));
@@ -201,6 +226,20 @@ mod tests {
         assert!(admits(&mut sessions[0], 1_000));
         valve.close();
         assert!(admits(&mut sessions[0], 10), "the next closing begins anew");
+    }
+
+    #[test]
+    fn it_knows_how_long_it_has_been_open() {
+        let valve = Valve::with_budget(1, 1);
+        let later = Instant::now() + Duration::from_secs(60);
+        assert!(valve.open_for(later) >= Duration::from_secs(60));
+        valve.close();
+        assert_eq!(valve.open_for(later), Duration::ZERO);
+        valve.open();
+        let since = valve.state.borrow().since;
+        valve.open();
+        assert_eq!(valve.state.borrow().since, since, "it was open already");
+        assert_eq!(valve.open_for(since), Duration::ZERO);
     }
 
     #[tokio::test]

@@ -207,7 +207,6 @@ async fn play(case: Case, scale: &Scale) -> anyhow::Result<Played> {
         dispatchers: case.dispatchers(),
         lease: scale.takeover.lease,
         logs: scale.logs.clone(),
-        ..Settings::default()
     })
     .await?;
     let mut stage = Stage::set(system, scale).await?;

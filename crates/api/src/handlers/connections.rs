@@ -31,6 +31,9 @@ pub(crate) struct Standing {
     status: String,
     /// What led to the status, where that says more.
     reason: Option<String>,
+    /// When it is tried again, where WhatsApp has turned it away for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<DateTime<Utc>>,
     last_update: DateTime<Utc>,
     session_id: Uuid,
 }
@@ -52,6 +55,8 @@ pub(crate) struct ConnectionBody {
     phone_number: String,
     status: String,
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<DateTime<Utc>>,
     jid: Option<String>,
     lid: Option<String>,
     last_update: DateTime<Utc>,
@@ -89,6 +94,7 @@ pub(crate) async fn status(
     Ok(Json(Standing {
         status: connection.status,
         reason: connection.reason,
+        retry_at: connection.retry_at,
         last_update: connection.last_update,
         session_id: connection.id,
     }))
@@ -169,6 +175,7 @@ impl From<Connection> for ConnectionBody {
             phone_number: connection.phone_number,
             status: connection.status,
             reason: connection.reason,
+            retry_at: connection.retry_at,
             jid: connection.jid,
             lid: connection.lid,
             last_update: connection.last_update,

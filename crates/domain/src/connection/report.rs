@@ -62,23 +62,7 @@ impl Connection {
         reason: Option<&str>,
     ) -> QueryResult<Vec<Uuid>> {
         conn.transaction(async |conn| {
-            let changed: Option<Changed> = Statement::new(
-                "UPDATE whatsapp_connections
-                 SET status = ?, reason = ?, transition = transition + 1, last_update = now(),
-                     qr_code = NULL, pairing_code = NULL, code_expires_at = NULL
-                 WHERE id = ? AND epoch = ? AND (status, reason) IS DISTINCT FROM (?, ?)
-                 RETURNING client_id, phone_number, transition, last_update AS at",
-            )
-            .bind::<Text, _>(status.as_str())
-            .bind::<Nullable<Text>, _>(reason)
-            .bind::<SqlUuid, _>(lease.connection_id)
-            .bind::<BigInt, _>(lease.epoch)
-            .bind::<Text, _>(status.as_str())
-            .bind::<Nullable<Text>, _>(reason)
-            .get_result(conn)
-            .await
-            .optional()?;
-            let Some(changed) = changed else {
+            let Some(events) = Self::change(conn, lease, status, reason, None).await? else {
                 return Ok(Vec::new());
             };
             if matches!(status, Status::Disconnected | Status::LoggedOut) {
@@ -91,14 +75,70 @@ impl Connection {
             if status == Status::LoggedOut {
                 Self::forget_device(conn, lease).await?;
             }
-            let metadata = serde_json::json!({"v": 1, "status": status.as_str(), "reason": reason});
-            inbox::announce(
-                conn,
-                &changed.notice(lease.connection_id, status.event(), metadata.to_string()),
-            )
-            .await
+            Ok(events)
         })
         .await
+    }
+
+    /// Writes, as [`Connection::transition`] does, that WhatsApp has turned the session away. It is still
+    /// desired, and nobody tries it again before so many seconds are over.
+    pub async fn pause(
+        conn: &mut AsyncPgConnection,
+        lease: Lease,
+        reason: &str,
+        seconds: f64,
+    ) -> QueryResult<Vec<Uuid>> {
+        conn.transaction(async |conn| {
+            let (status, reason) = (Status::Reconnecting, Some(reason));
+            let events = Self::change(conn, lease, status, reason, Some(seconds)).await?;
+            Statement::new(
+                "UPDATE whatsapp_connections SET retry_at = now() + make_interval(secs => ?)
+                 WHERE id = ? AND epoch = ?",
+            )
+            .bind::<Double, _>(seconds)
+            .bind::<SqlUuid, _>(lease.connection_id)
+            .bind::<BigInt, _>(lease.epoch)
+            .execute(conn)
+            .await?;
+            Ok(events.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Writes status and reason and tells of them; `None` where they stand already.
+    async fn change(
+        conn: &mut AsyncPgConnection,
+        lease: Lease,
+        status: Status,
+        reason: Option<&str>,
+        retry_in: Option<f64>,
+    ) -> QueryResult<Option<Vec<Uuid>>> {
+        let changed: Option<Changed> = Statement::new(
+            "UPDATE whatsapp_connections
+             SET status = ?, reason = ?, transition = transition + 1, last_update = now(),
+                 qr_code = NULL, pairing_code = NULL, code_expires_at = NULL, retry_at = NULL
+             WHERE id = ? AND epoch = ? AND (status, reason) IS DISTINCT FROM (?, ?)
+             RETURNING client_id, phone_number, transition, last_update AS at",
+        )
+        .bind::<Text, _>(status.as_str())
+        .bind::<Nullable<Text>, _>(reason)
+        .bind::<SqlUuid, _>(lease.connection_id)
+        .bind::<BigInt, _>(lease.epoch)
+        .bind::<Text, _>(status.as_str())
+        .bind::<Nullable<Text>, _>(reason)
+        .get_result(conn)
+        .await
+        .optional()?;
+        let Some(changed) = changed else {
+            return Ok(None);
+        };
+        let mut metadata = serde_json::json!({"v": 1, "status": status.as_str(), "reason": reason});
+        if let Some(seconds) = retry_in {
+            metadata["retry_in_seconds"] = seconds.into();
+        }
+        let event = status.event();
+        let notice = changed.notice(lease.connection_id, event, metadata.to_string());
+        inbox::announce(conn, &notice).await.map(Some)
     }
 
     /// Writes, as [`Connection::transition`] does, that what was desired is so. Changes nothing when
@@ -125,8 +165,8 @@ impl Connection {
         .await
     }
 
-    /// Shows a code that is good for `seconds`, in place of the one before, and tells the number's webhooks of
-    /// it. Returns the new events' ids, to be rung.
+    /// Shows a code that is good for `seconds`, in place of the one before and of what was wrong so far, and
+    /// tells the number's webhooks of it. Returns the new events' ids, to be rung.
     pub async fn show_code(
         conn: &mut AsyncPgConnection,
         lease: Lease,
@@ -140,7 +180,7 @@ impl Connection {
         conn.transaction(async |conn| {
             let changed: Option<Changed> = Statement::new(
                 "UPDATE whatsapp_connections
-                 SET qr_code = ?, pairing_code = ?,
+                 SET reason = NULL, qr_code = ?, pairing_code = ?,
                      code_expires_at = now() + make_interval(secs => ?), transition = transition + 1
                  WHERE id = ? AND epoch = ?
                  RETURNING client_id, phone_number, transition, now() AS at",

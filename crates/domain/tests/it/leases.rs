@@ -74,6 +74,44 @@ async fn a_connection_has_one_owner_and_a_new_epoch_with_each() {
 }
 
 #[tokio::test]
+async fn who_was_turned_away_for_a_while_is_free_when_it_is_over_or_the_client_asks() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let gateway = gateway(&mut conn).await;
+    let turn_away = async |conn: &mut AsyncPgConnection| {
+        let lease = claim(conn, &gateway).await[0].lease();
+        Connection::pause(conn, lease, "temporarily_banned", 60.0)
+            .await
+            .unwrap();
+        release(conn, &[lease]).await.unwrap();
+        assert_eq!(Connection::free(conn).await.unwrap(), 0);
+        assert!(claim(conn, &gateway).await.is_empty());
+    };
+    turn_away(&mut conn).await;
+    let row = Connection::find(&mut conn, world.connection.id).await;
+    let row = row.unwrap().unwrap();
+    assert_eq!(row.reason.as_deref(), Some("temporarily_banned"));
+    assert!(row.is(Desired::Connected) && row.retry_at.is_some());
+    let over = "UPDATE whatsapp_connections SET retry_at = now()";
+    execute(&mut conn, over).await;
+    assert_eq!(Connection::free(&mut conn).await.unwrap(), 1);
+
+    turn_away(&mut conn).await;
+    let (client, user) = (world.client.id, world.connection.user_id);
+    let phone = NUMBER.parse().unwrap();
+    let asked = Connection::connect(&mut conn, client, user, &phone, Pairing::Qr).await;
+    assert_eq!(asked.unwrap().retry_at, None);
+    assert_eq!(Connection::free(&mut conn).await.unwrap(), 1);
+
+    turn_away(&mut conn).await;
+    Connection::desire(&mut conn, client, user, Desired::Disconnected)
+        .await
+        .unwrap();
+    let ended = Connection::claim(&mut conn, gateway.id, Work::End, 10).await;
+    assert_eq!(ended.unwrap().len(), 1, "to end it nobody waits");
+}
+
+#[tokio::test]
 async fn only_what_wants_an_owner_is_free() {
     let world = World::new().await;
     let mut conn = world.conn().await;

@@ -1,5 +1,7 @@
 //! How sessions end, and what their rows and keys are left with.
 
+use std::time::Duration;
+
 use domain::connection::{Desired, Status};
 
 use super::Goal;
@@ -17,6 +19,11 @@ pub(super) enum Ending {
     Outside {
         status: Status,
         reason: &'static str,
+    },
+    /// WhatsApp turned it away for a while. It is still wanted, and tried again then.
+    Paused {
+        reason: &'static str,
+        pause: Duration,
     },
     /// The phone that scanned has another number than was registered.
     NumberMismatch,
@@ -63,6 +70,7 @@ impl Ending {
                 }
                 row.change(status, Some(reason)).await
             }
+            Self::Paused { reason, pause } => row.pause(reason, pause).await,
             Self::NumberMismatch => {
                 row.delete_keys().await?;
                 row.change(Status::LoggedOut, Some("number_mismatch")).await

@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use whatsapp_rust::Client;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 use whatsapp_rust::wacore::iq::devices::RemoveCompanionDeviceSpec;
 use whatsapp_rust::wacore::store::DevicePropsOverride;
 use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
+use whatsapp_rust::{Client, RawNodeLease};
 
 use super::Shared;
 use super::acks::Acks;
@@ -32,6 +32,7 @@ use crate::gate::Gated;
 use crate::hold::Hold;
 use crate::hook::Hook;
 use crate::hook::lost::LostMessages;
+use crate::pulse::Pulse;
 use crate::store::{self, Shelf, Store};
 use crate::translate::Owner;
 use crate::valve::Valved;
@@ -48,8 +49,11 @@ pub(super) struct Link {
     signals: mpsc::UnboundedReceiver<Signal>,
     handle: BotHandle,
     pub(super) acks: Acks,
+    pub(super) pulse: Arc<Pulse>,
     confirmed: Arc<AtomicBool>,
     calls: TaskTracker,
+    /// Each stanza is an event, and a sign of life.
+    _every_stanza: RawNodeLease,
     /// Ends the calls of the hook when it is dropped.
     _ended: DropGuard,
 }
@@ -66,6 +70,7 @@ impl Link {
         let calls = TaskTracker::new();
         let confirmed = Arc::new(AtomicBool::new(false));
         let acks = Acks::default();
+        let pulse = Arc::new(Pulse::default());
         let (sender, signals) = mpsc::unbounded_channel();
         let hook = Hook {
             owner: Arc::clone(owner),
@@ -96,11 +101,13 @@ impl Link {
             hold.clone(),
             shared.confirmed.clone(),
             shared.turns.clone(),
+            Arc::clone(&pulse),
         );
+        let sockets = Valved::new(sockets, Arc::clone(&shared.valve), Arc::clone(&pulse));
         let version = shared.whatsapp.version;
         let mut builder = Bot::builder()
             .with_backend(Store::new(shelf, hold.clone(), device_id))
-            .with_transport_factory(Valved::new(sockets, Arc::clone(&shared.valve)))
+            .with_transport_factory(sockets)
             .with_version((version.0, version.1, version.2))
             .with_device_props(appearance())
             .with_inbound_durability_hook(hook)
@@ -112,6 +119,7 @@ impl Link {
                 confirmed: Arc::clone(&confirmed),
                 pairing: connection.pairing(),
                 acks: acks.clone(),
+                pulse: Arc::clone(&pulse),
                 sender,
             })
             .skip_history_sync();
@@ -127,6 +135,7 @@ impl Link {
         }
         let bot = builder.build().await.context("the device's client")?;
         let client = bot.client();
+        let every_stanza = client.acquire_raw_node_forwarding();
         let pn = client.pn();
         confirmed.store(
             pn.is_some_and(|pn| owner.has_number(&pn)),
@@ -137,8 +146,10 @@ impl Link {
             signals,
             handle: bot.spawn(),
             acks,
+            pulse,
             confirmed,
             calls,
+            _every_stanza: every_stanza,
             _ended: ended.drop_guard(),
         })
     }

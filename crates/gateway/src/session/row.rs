@@ -1,6 +1,7 @@
 //! What a session writes about itself. While PostgreSQL is away each write waits for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use diesel::result::{Error, QueryResult};
@@ -25,6 +26,8 @@ use crate::store;
 const UNCLEAR_TRIES: u32 = 10;
 /// What one attempt may take: a server that hangs must not hold up the gateway's end.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// A reason that was written so lately stands.
+const EXPLAINED: Duration = Duration::from_secs(60);
 
 pub(super) struct Row {
     id: Uuid,
@@ -35,6 +38,8 @@ pub(super) struct Row {
     status: watch::Sender<Status>,
     /// The row says so, as the last gateway left it.
     claims_connected: AtomicBool,
+    /// What this session said last, and when.
+    said: Mutex<Option<(&'static str, Option<&'static str>, Instant)>>,
 }
 
 impl Row {
@@ -53,6 +58,7 @@ impl Row {
             goal,
             status,
             claims_connected: AtomicBool::new(connection.status == Status::Connected.as_str()),
+            said: Mutex::default(),
         }
     }
 
@@ -66,12 +72,59 @@ impl Row {
         self.claims_connected.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn change(&self, status: Status, reason: Option<&str>) -> anyhow::Result<()> {
+    /// Whether the row says `connected`.
+    pub(super) fn says_connected(&self) -> bool {
+        self.claims_connected() || *self.status.borrow() == Status::Connected
+    }
+
+    pub(super) async fn change(
+        &self,
+        status: Status,
+        reason: Option<&'static str>,
+    ) -> anyhow::Result<()> {
         self.write(Change::Transition(status, reason)).await?;
+        self.changed(status, reason);
+        Ok(())
+    }
+
+    /// WhatsApp has turned the session away for so long.
+    pub(super) async fn pause(&self, reason: &'static str, pause: Duration) -> anyhow::Result<()> {
+        self.write(Change::Pause(reason, pause)).await?;
+        self.changed(Status::Reconnecting, Some(reason));
+        Ok(())
+    }
+
+    /// Says why there is no session, unless it has said so of late or there is another reason. Who asks for a
+    /// session anew resets the reason, hence again from time to time.
+    pub(super) async fn explain(&self, reason: &'static str) -> anyhow::Result<()> {
+        let said = *self.said();
+        match said {
+            Some((_, Some(_), at)) if at.elapsed() < EXPLAINED => Ok(()),
+            Some((_, Some(known), _)) => self.change(Status::Reconnecting, Some(known)).await,
+            _ => self.change(Status::Reconnecting, Some(reason)).await,
+        }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Option<(&'static str, Option<&'static str>, Instant)>> {
+        // No code that holds the lock can leave it half changed.
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self, status: Status, reason: Option<&'static str>) {
         self.claims_connected.store(false, Ordering::Relaxed);
         self.status.send_replace(status);
-        tracing::info!(connection_id = %self.id, status = status.as_str(), reason, "a session changed");
-        Ok(())
+        self.note(status.as_str(), reason);
+    }
+
+    fn note(&self, status: &'static str, reason: Option<&'static str>) {
+        let before = self.said().replace((status, reason, Instant::now()));
+        if before.is_some_and(|(was, why, _)| (was, why) == (status, reason)) {
+            return;
+        }
+        metrics::counter!("recado_gateway_transitions_total",
+            "status" => status, "reason" => reason.unwrap_or_default())
+        .increment(1);
+        tracing::info!(connection_id = %self.id, status, reason, "a session changed");
     }
 
     /// Writes again that the session is connected, where it is.
@@ -87,9 +140,11 @@ impl Row {
     pub(super) async fn fulfil(
         &self,
         desired: Desired,
-        reason: Option<&str>,
+        reason: Option<&'static str>,
     ) -> anyhow::Result<()> {
-        self.write(Change::Fulfil(desired, reason)).await
+        self.write(Change::Fulfil(desired, reason)).await?;
+        self.note(desired.as_str(), reason);
+        Ok(())
     }
 
     /// Shows a code that is good until then.
@@ -97,7 +152,10 @@ impl Row {
         if self.claims_connected() {
             self.change(Status::Reconnecting, None).await?;
         }
-        self.write(Change::Show(code, until)).await
+        self.write(Change::Show(code, until)).await?;
+        // Whatever was wrong is so no longer.
+        *self.said() = None;
+        Ok(())
     }
 
     /// Keeps whose device it is.
@@ -165,6 +223,7 @@ enum Problem {
 
 enum Change<'a> {
     Transition(Status, Option<&'a str>),
+    Pause(&'a str, Duration),
     Fulfil(Desired, Option<&'a str>),
     Show(Code<'a>, Instant),
     Identify(&'a str, Option<&'a str>),
@@ -178,6 +237,9 @@ impl Change<'_> {
         match *self {
             Self::Transition(status, reason) => {
                 return Connection::transition(conn, lease, status, reason).await;
+            }
+            Self::Pause(reason, pause) => {
+                return Connection::pause(conn, lease, reason, pause.as_secs_f64()).await;
             }
             Self::Fulfil(desired, reason) => {
                 return Connection::fulfil(conn, lease, desired, reason).await;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use domain::connection::{Pairing, Status};
 use domain::keyring::Keyring;
@@ -22,6 +23,7 @@ use super::ending::Ending;
 use super::unreadable::{Unreadable, offer};
 use crate::committer::{Entry, Inbox};
 use crate::occurrence;
+use crate::pulse::Pulse;
 use crate::translate::{Numbers, Owner};
 
 #[derive(Debug)]
@@ -42,6 +44,13 @@ pub(super) enum Signal {
     Ended(Ending),
 }
 
+/// A ban of which WhatsApp does not say how long it lasts, and what such pauses may be.
+const BAN: Duration = Duration::from_secs(3600);
+const SHORTEST_BAN: Duration = Duration::from_secs(60);
+const LONGEST_BAN: Duration = Duration::from_secs(30 * 24 * 3600);
+/// By then a newer version may be known.
+const OUTDATED: Duration = Duration::from_secs(600);
+
 /// Listens to one client.
 pub(super) struct Signals {
     pub(super) owner: Arc<Owner>,
@@ -52,6 +61,7 @@ pub(super) struct Signals {
     pub(super) confirmed: Arc<AtomicBool>,
     pub(super) pairing: Pairing,
     pub(super) acks: Acks,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) sender: mpsc::UnboundedSender<Signal>,
 }
 
@@ -103,17 +113,23 @@ impl EventHandler for Signals {
             Event::GroupUpdate(update) => {
                 return self.tell([occurrence::group(&self.owner, update)]);
             }
+            Event::RawNode(_) => return self.pulse.hears(Instant::now()),
             Event::ServerAck(ack) => return self.acks.hear(ack),
             Event::PairingQrCodesExhausted(_) => ended("qr_expired"),
             Event::StreamReplaced(_) => ended("replaced"),
-            Event::TemporaryBan(_) => ended("temporarily_banned"),
-            Event::ClientOutdated(_) => ended("client_outdated"),
+            Event::TemporaryBan(ban) => banned(ban.expire.to_std().unwrap_or_default()),
+            Event::ClientOutdated(_) => Signal::Ended(Ending::Paused {
+                reason: "client_outdated",
+                pause: OUTDATED,
+            }),
             Event::ConnectFailure(failure) if failure.reason.should_reconnect() => Signal::Closed,
-            Event::ConnectFailure(_) => ended("refused"),
+            Event::ConnectFailure(failure) => self.refused(failure.reason),
             Event::LoggedOut(out) => Signal::Ended(Ending::Outside {
                 status: Status::LoggedOut,
                 reason: match out.reason {
                     ConnectFailureReason::AccountLocked => "account_locked",
+                    // So the library calls 406, which WhatsApp Web itself calls a ban.
+                    ConnectFailureReason::UnknownLogout => "banned",
                     _ => "unlinked",
                 },
             }),
@@ -140,6 +156,7 @@ impl EventHandler for Signals {
             EventKind::ConnectFailure,
             EventKind::UndecryptableMessage,
             EventKind::Messages,
+            EventKind::RawNode,
             EventKind::ServerAck,
             EventKind::Receipt,
             EventKind::IncomingCall,
@@ -156,6 +173,13 @@ fn ended(reason: &'static str) -> Signal {
     })
 }
 
+fn banned(expires_in: Duration) -> Signal {
+    Signal::Ended(Ending::Paused {
+        reason: "temporarily_banned",
+        pause: expires_in.clamp(SHORTEST_BAN, LONGEST_BAN),
+    })
+}
+
 /// `ABCD-EFGH`, as phones show it.
 fn grouped(code: &str) -> String {
     match code.split_at_checked(4) {
@@ -165,6 +189,14 @@ fn grouped(code: &str) -> String {
 }
 
 impl Signals {
+    fn refused(&self, reason: ConnectFailureReason) -> Signal {
+        tracing::warn!(connection_id = %self.owner.connection_id, ?reason, "WhatsApp refuses a session");
+        match reason {
+            ConnectFailureReason::TempBanned => banned(BAN),
+            _ => ended("refused"),
+        }
+    }
+
     fn paired(&self, pn: &Jid) -> Signal {
         let confirmed = self.owner.has_number(pn);
         self.confirmed.store(confirmed, Ordering::Release);

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn gateways_share_evenly_and_the_larger_take_what_the_smaller_cannot() {
         let (small, large) = (peer(1, 10, 0), peer(2, 500, 200));
-        assert_eq!(share(&small, &[large.clone()], 0), 10);
+        assert_eq!(share(&small, std::slice::from_ref(&large), 0), 10);
         assert_eq!(share(&large, &[small], 0), 190);
         let all = [peer(1, 100, 0), peer(2, 100, 31), peer(3, 100, 0)];
         let shares: Vec<_> = all.iter().map(|me| share(me, &all, 0)).collect();

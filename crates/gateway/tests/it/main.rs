@@ -5,6 +5,7 @@
 
 mod cost;
 mod durability;
+mod faults;
 mod kinds;
 mod media;
 mod messages;

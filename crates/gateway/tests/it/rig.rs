@@ -143,11 +143,20 @@ impl Rig {
             ("GATEWAY_SEND_RATE", "100".to_owned()),
             ("GATEWAY_LEASE_SECONDS", "15".to_owned()),
             ("WEBHOOK_ALLOWED_CIDRS", "127.0.0.0/8".to_owned()),
+            ("GATEWAY_SILENCE_SECONDS", "90".to_owned()),
         ]
     }
 
     pub(crate) fn gateway(&self) -> Holder {
-        let env = Env::from_pairs(self.environment()).unwrap();
+        self.gateway_with(&[])
+    }
+
+    /// With some of its environment changed.
+    pub(crate) fn gateway_with(&self, changes: &[(&'static str, &str)]) -> Holder {
+        let changes = changes
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        let env = Env::from_pairs(self.environment().into_iter().chain(changes)).unwrap();
         let gateway = Gateway::new(Config::load(&env).unwrap()).unwrap();
         let shutdown = Shutdown::new(LIMIT);
         let readiness = gateway.readiness();

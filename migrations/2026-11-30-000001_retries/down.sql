@@ -1,0 +1,1 @@
+ALTER TABLE whatsapp_connections DROP retry_at;
