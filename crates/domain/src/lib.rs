@@ -18,6 +18,7 @@ pub mod token;
 // entities
 pub mod attempt;
 pub mod client;
+pub mod client_version;
 pub mod connection;
 pub mod dead_letter;
 pub mod destination;

@@ -13,6 +13,7 @@ use runtime::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::bell::Bell;
 use crate::committer::Committer;
@@ -25,6 +26,7 @@ use crate::store::bodies::Bodies;
 use crate::store::inflight::Registry;
 use crate::supervisor::{Standing, Supervisor};
 use crate::valve::Valve;
+use crate::version::Versions;
 
 const SCHEMA_POLL: Duration = Duration::from_secs(1);
 /// What the last group may take once all sessions have ended.
@@ -93,8 +95,12 @@ impl Gateway {
         let ringing = tokio::spawn(ringing);
         let valve = Arc::new(Valve::default());
         let (abandoned, finish) = (CancellationToken::new(), CancellationToken::new());
+        let versions = Versions::new(&self.config.whatsapp);
         let begin = async {
             schema(&self.pool).await;
+            if self.config.whatsapp.version.is_none() {
+                versions.recall(&self.pool).await;
+            }
             let database = self.config.database.clone();
             Committer::start(database, bell.clone(), Arc::clone(&valve), finish.clone()).await
         };
@@ -110,7 +116,15 @@ impl Gateway {
         });
         let inflight = Arc::new(Registry::default());
         let bodies = Bodies::new(self.pool.clone(), Arc::clone(&inflight));
+        let page = self.config.whatsapp.version_url.clone();
+        let keeping = page.map(|page| {
+            let keep = versions
+                .clone()
+                .keep(page, self.pool.clone(), doorbell.clone());
+            AbortOnDropHandle::new(tokio::spawn(keep))
+        });
         let shared = Shared {
+            versions,
             whatsapp: self.config.whatsapp,
             pool: self.pool,
             keyring,
@@ -130,6 +144,7 @@ impl Gateway {
         Supervisor::new(shared, database, self.standing)
             .run(self.listener, shutdown)
             .await;
+        drop(keeping);
         finish.cancel();
         match timeout(LAST_GROUP, &mut committing).await {
             Ok(ended) => ended.context("the committer")?,

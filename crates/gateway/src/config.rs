@@ -39,8 +39,14 @@ pub struct Sources {
 #[derive(Debug, Clone)]
 pub struct WhatsApp {
     pub url: Url,
-    pub version: Version,
+    /// `None`: the newest that is known.
+    pub version: Option<Version>,
+    /// The page that names the newest; `None` where it is not asked.
+    pub version_url: Option<Url>,
 }
+
+/// What is used where nothing newer is known.
+pub const BUILT_IN: Version = Version(2, 3000, 1_026_131_876);
 
 /// How much one gateway takes on.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +64,7 @@ pub struct Limits {
 }
 
 /// The version of WhatsApp Web that the client says it is: `2.3000.N`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
 #[derive(Debug, thiserror::Error)]
@@ -92,10 +98,7 @@ impl Config {
             redis: RedisConfig::from_env(env)?,
             ops: OpsConfig::from_env(env, OPS_PORT)?,
             keyring: keyring(env)?,
-            whatsapp: WhatsApp {
-                url: whatsapp_url(env)?,
-                version: env.required("WHATSAPP_VERSION")?,
-            },
+            whatsapp: whatsapp(env)?,
             limits: Limits {
                 capacity: env.required("GATEWAY_CAPACITY")?,
                 connect_rate: env.required("GATEWAY_CONNECT_RATE")?,
@@ -141,6 +144,37 @@ fn keyring(env: &Env) -> Result<Arc<Keyring>, ConfigError> {
         .map_err(|problem| ConfigError::new("ENCRYPTION_KEYS", problem))
 }
 
+fn whatsapp(env: &Env) -> Result<WhatsApp, ConfigError> {
+    let url = whatsapp_url(env)?;
+    let text: String = env.required("WHATSAPP_VERSION")?;
+    let version = match text.as_str() {
+        "auto" => None,
+        text => Some(text.parse().map_err(|error: VersionError| {
+            ConfigError::new("WHATSAPP_VERSION", format!("{error}, or auto"))
+        })?),
+    };
+    let page: Url = env.required("WHATSAPP_VERSION_URL")?;
+    if !matches!(page.scheme(), "http" | "https") {
+        let problem = "must be an http:// or https:// address";
+        return Err(ConfigError::new("WHATSAPP_VERSION_URL", problem));
+    }
+    // The simulator takes any version, and a build for it asks nobody outside.
+    let asks = version.is_none() && (!cfg!(feature = "simulator") || is_loopback(&page));
+    Ok(WhatsApp {
+        url,
+        version,
+        version_url: asks.then_some(page),
+    })
+}
+
+fn is_loopback(page: &Url) -> bool {
+    match page.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    }
+}
+
 /// Outside of development a session goes over TLS, unless this build is made for the simulator.
 fn whatsapp_url(env: &Env) -> Result<Url, ConfigError> {
     let error = |problem| ConfigError::new("WHATSAPP_URL", problem);
@@ -167,7 +201,8 @@ mod tests {
             ("REDIS_URL", "redis://h"),
             ("ENCRYPTION_KEYS", KEYS),
             ("WHATSAPP_URL", "wss://web.whatsapp.com/ws/chat"),
-            ("WHATSAPP_VERSION", "2.3000.1"),
+            ("WHATSAPP_VERSION", "auto"),
+            ("WHATSAPP_VERSION_URL", "https://web.whatsapp.com/sw.js"),
             ("GATEWAY_CAPACITY", "10"),
             ("GATEWAY_CONNECT_RATE", "5"),
             ("GATEWAY_SEND_RATE", "5"),
@@ -196,6 +231,21 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_is_configured_is_used_and_no_page_is_asked() {
+        let fixed = load(&[("WHATSAPP_VERSION", "2.3000.1")]).unwrap().whatsapp;
+        assert_eq!(
+            (fixed.version, fixed.version_url),
+            (Some(Version(2, 3000, 1)), None)
+        );
+        let auto = load(&[]).unwrap().whatsapp;
+        assert_eq!(auto.version, None);
+        let outside = !cfg!(feature = "simulator");
+        assert_eq!(auto.version_url.is_some(), outside);
+        let near = ("WHATSAPP_VERSION_URL", "http://127.0.0.1:1/sw.js");
+        assert!(load(&[near]).unwrap().whatsapp.version_url.is_some());
+    }
+
+    #[test]
     fn each_bad_value_names_its_variable() {
         for (name, value) in [
             ("WHATSAPP_URL", "https://web.whatsapp.com"),
@@ -203,6 +253,7 @@ mod tests {
             ("WHATSAPP_VERSION", "2.3000"),
             ("WHATSAPP_VERSION", "2.3000.1.4"),
             ("WHATSAPP_VERSION", "latest"),
+            ("WHATSAPP_VERSION_URL", "ftp://web.whatsapp.com/sw.js"),
             ("GATEWAY_CAPACITY", "0"),
             ("GATEWAY_CONNECT_RATE", "-1"),
             ("GATEWAY_SEND_RATE", "0"),

@@ -19,3 +19,4 @@ pub mod store;
 mod supervisor;
 mod translate;
 mod valve;
+mod version;

@@ -41,6 +41,7 @@ use crate::store::bodies::Bodies;
 use crate::store::inflight::Registry;
 use crate::translate::Owner;
 use crate::valve::Valve;
+use crate::version::Versions;
 
 /// How long there may be no session before the row says so and why: one that was connected when its gateway
 /// ended, or whose socket the client lets go of without a word, is soon there again.
@@ -52,6 +53,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) whatsapp: WhatsApp,
+    pub(crate) versions: Versions,
     pub(crate) pool: Pool,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) files: Arc<Files>,
@@ -185,7 +187,12 @@ impl Session {
             Ending::Lost => link.cut().await,
             _ => link.close().await,
         }
-        ending.settle(&self.row, unlinked).await
+        ending.settle(&self.row, unlinked).await?;
+        if ending == Ending::OUTDATED {
+            // Only now, when the row can be found by whoever finds a newer one.
+            self.shared.versions.doubt();
+        }
+        Ok(())
     }
 
     fn sending(&self, link: &Link) -> Sending {

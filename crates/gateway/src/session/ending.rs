@@ -36,6 +36,12 @@ impl Ending {
         reason: "code_expired",
     };
 
+    /// By then a newer version may be known.
+    pub(super) const OUTDATED: Self = Self::Paused {
+        reason: "client_outdated",
+        pause: Duration::from_secs(600),
+    };
+
     pub(super) fn wanted(goal: Goal) -> Option<Self> {
         match goal {
             Goal::Connected => None,

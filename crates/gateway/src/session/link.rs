@@ -104,7 +104,7 @@ impl Link {
             Arc::clone(&pulse),
         );
         let sockets = Valved::new(sockets, Arc::clone(&shared.valve), Arc::clone(&pulse));
-        let version = shared.whatsapp.version;
+        let version = shared.versions.current();
         let mut builder = Bot::builder()
             .with_backend(Store::new(shelf, hold.clone(), device_id))
             .with_transport_factory(sockets)

@@ -48,8 +48,6 @@ pub(super) enum Signal {
 const BAN: Duration = Duration::from_secs(3600);
 const SHORTEST_BAN: Duration = Duration::from_secs(60);
 const LONGEST_BAN: Duration = Duration::from_secs(30 * 24 * 3600);
-/// By then a newer version may be known.
-const OUTDATED: Duration = Duration::from_secs(600);
 
 /// Listens to one client.
 pub(super) struct Signals {
@@ -118,10 +116,7 @@ impl EventHandler for Signals {
             Event::PairingQrCodesExhausted(_) => ended("qr_expired"),
             Event::StreamReplaced(_) => ended("replaced"),
             Event::TemporaryBan(ban) => banned(ban.expire.to_std().unwrap_or_default()),
-            Event::ClientOutdated(_) => Signal::Ended(Ending::Paused {
-                reason: "client_outdated",
-                pause: OUTDATED,
-            }),
+            Event::ClientOutdated(_) => Signal::Ended(Ending::OUTDATED),
             Event::ConnectFailure(failure) if failure.reason.should_reconnect() => Signal::Closed,
             Event::ConnectFailure(failure) => self.refused(failure.reason),
             Event::LoggedOut(out) => Signal::Ended(Ending::Outside {

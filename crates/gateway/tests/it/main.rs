@@ -16,3 +16,4 @@ mod sending;
 mod sessions;
 mod store;
 mod turns;
+mod version;

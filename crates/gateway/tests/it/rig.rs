@@ -138,6 +138,10 @@ impl Rig {
             ("ENCRYPTION_KEYS", KEYS.to_owned()),
             ("WHATSAPP_URL", format!("ws://{address}/ws/chat")),
             ("WHATSAPP_VERSION", "2.3000.1".to_owned()),
+            (
+                "WHATSAPP_VERSION_URL",
+                "http://127.0.0.1:1/sw.js".to_owned(),
+            ),
             ("GATEWAY_CAPACITY", "100".to_owned()),
             ("GATEWAY_CONNECT_RATE", "100".to_owned()),
             ("GATEWAY_SEND_RATE", "100".to_owned()),
