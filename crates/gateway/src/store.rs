@@ -192,7 +192,9 @@ impl Store {
             };
             match outcome {
                 Ok(value) => return Ok(value),
-                Err(Failed::Query(error)) if fence::is_refusal(&error) => return Err(lost(&self.hold)),
+                Err(Failed::Query(error)) if fence::is_refusal(&error) => {
+                    return Err(lost(&self.hold));
+                }
                 Err(failed) => limit.wait_after(failed, self.device_id).await?,
             }
         }

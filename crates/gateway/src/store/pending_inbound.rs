@@ -287,16 +287,16 @@ impl Store {
         operation: &'static str,
         rows: Vec<Body>,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        let (bodies, hold, device_id) = (
-            self.shelf.bodies.clone(),
-            self.hold.clone(),
-            self.device_id,
-        );
+        let (bodies, hold, device_id) =
+            (self.shelf.bodies.clone(), self.hold.clone(), self.device_id);
         async move {
             let mut limit = Limit::new(operation, Patience::Unending);
             let rows = Arc::new(rows);
             loop {
-                match bodies.keep(hold.lease(), device_id, Arc::clone(&rows)).await {
+                match bodies
+                    .keep(hold.lease(), device_id, Arc::clone(&rows))
+                    .await
+                {
                     Ok(Kept::Kept) => return Ok(()),
                     Ok(Kept::LeaseLost) => return Err(super::lost(&hold)),
                     Err(failed) => limit.wait_after(failed, device_id).await?,
