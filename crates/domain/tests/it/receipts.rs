@@ -58,7 +58,7 @@ async fn a_receipt_is_told_and_is_no_message() {
     let world = listening().await;
     let mut conn = world.conn().await;
     let read = receipt(&world, "A", "1", "read", 1);
-    let accepted = accept(&mut conn, &[read.clone()]).await;
+    let accepted = accept(&mut conn, std::slice::from_ref(&read)).await;
     assert_eq!((accepted.messages, accepted.events.len()), (0, 1));
     assert_eq!(
         world
