@@ -40,21 +40,16 @@ pub struct Peer {
     pub draining: bool,
 }
 
-/// That the gateway of this alias runs no more: it has not renewed for the time of its lease, or for three
-/// seconds when its connection is gone too, as it is when the process was killed.
+/// That the gateway `g` runs no more: it has not renewed for the time of its lease, or for three seconds when
+/// its connection is gone too, as it is when the process was killed. Nor does one whose connection is gone and
+/// that renewed long from now: since then the clock was set back, and it would be alive until that time comes.
 macro_rules! is_dead {
-    ($gateway:literal) => {
-        concat!(
-            "(",
-            $gateway,
-            ".renewed_at < now() - CASE WHEN EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = ",
-            $gateway,
-            ".backend AND a.backend_start = ",
-            $gateway,
-            ".backend_start) THEN make_interval(secs => ",
-            $gateway,
-            ".lease_seconds) ELSE interval '3 seconds' END)"
-        )
+    () => {
+        "CASE WHEN EXISTS (SELECT FROM pg_stat_activity AS a
+                 WHERE a.pid = g.backend AND a.backend_start = g.backend_start)
+             THEN g.renewed_at < now() - make_interval(secs => g.lease_seconds)
+             ELSE g.renewed_at NOT BETWEEN now() - interval '3 seconds' AND now() + interval '1 minute'
+         END"
     };
 }
 
@@ -95,9 +90,9 @@ impl Gateway {
     /// The gateways that run.
     pub async fn live(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Peer>> {
         Statement::new(concat!(
-            "SELECT id, capacity, connect_rate, sessions, draining FROM whatsapp_gateways AS g WHERE NOT ",
-            is_dead!("g"),
-            " ORDER BY id"
+            "SELECT id, capacity, connect_rate, sessions, draining FROM whatsapp_gateways AS g WHERE NOT (",
+            is_dead!(),
+            ") ORDER BY id"
         ))
         .load(conn)
         .await
@@ -105,16 +100,23 @@ impl Gateway {
 
     /// Sets free what gateways hold that run no more, and forgets them; returns how many connections.
     ///
+    /// A row that somebody has locked waits for the next time: a process that was stopped in mid-transaction would
+    /// hold up all gateways, and all that it held.
+    ///
     /// Not to be called by one who was cut off from PostgreSQL himself a moment ago: the others may
     /// have been so too, and are about to renew.
     pub async fn reap(conn: &mut AsyncPgConnection) -> QueryResult<usize> {
         let freed = Statement::new(concat!(
             "WITH dead AS (SELECT id FROM whatsapp_gateways AS g WHERE ",
-            is_dead!("g"),
+            is_dead!(),
             " FOR UPDATE SKIP LOCKED),
-             forgotten AS (DELETE FROM whatsapp_gateways WHERE id IN (SELECT id FROM dead))
+             held AS (SELECT id FROM whatsapp_connections WHERE owner IN (SELECT id FROM dead)
+                 FOR NO KEY UPDATE SKIP LOCKED),
+             forgotten AS (DELETE FROM whatsapp_gateways AS g WHERE g.id IN (SELECT id FROM dead)
+                 AND NOT EXISTS (SELECT FROM whatsapp_connections AS c
+                     WHERE c.owner = g.id AND c.id NOT IN (SELECT id FROM held)))
              UPDATE whatsapp_connections SET owner = NULL, owner_since = now()
-             WHERE owner IN (SELECT id FROM dead)"
+             WHERE id IN (SELECT id FROM held)"
         ))
         .execute(conn)
         .await?;

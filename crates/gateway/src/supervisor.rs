@@ -298,7 +298,12 @@ impl Supervisor {
         }
     }
 
+    /// What was lost and claimed anew in one moment still has its last session, whose end must not be taken for
+    /// the next one's.
     fn is_due(&self, row: &Connection, now: Instant) -> bool {
+        if self.running.contains_key(&row.id) {
+            return false;
+        }
         let retry = self.retries.get(&row.id);
         retry.is_none_or(|retry| retry.is_due(now, goal_of(row)))
     }

@@ -10,7 +10,7 @@ use domain::statement::Statement;
 use testkit::eventually;
 use uuid::Uuid;
 
-use crate::world::{NUMBER, World};
+use crate::world::{NUMBER, World, connect};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -350,4 +350,61 @@ async fn two_claims_at_once_do_not_wait_for_each_other() {
     })
     .await
     .unwrap();
+}
+
+/// Claims all that is free for a gateway whose connection is gone and that renewed so long ago.
+async fn dead_since(world: &World, seconds: i64) -> Gateway {
+    let mut own = world.conn().await;
+    let dead = gateway(&mut own).await;
+    claim(&mut own, &dead).await;
+    execute(
+        &mut own,
+        &format!(
+            "UPDATE whatsapp_gateways SET backend = 0,
+                 renewed_at = now() - make_interval(secs => {seconds}) WHERE id = '{}'",
+            dead.id
+        ),
+    )
+    .await;
+    dead
+}
+
+#[tokio::test]
+async fn a_row_that_a_stopped_process_has_locked_holds_up_nothing_else() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    connect(&mut conn, world.client.id, "5511955554444").await;
+    let dead = dead_since(&world, 60).await;
+    let mut stopped = world.conn().await;
+    execute(&mut stopped, "BEGIN").await;
+    let lock = format!(
+        "UPDATE whatsapp_connections SET lid = lid WHERE id = '{}'",
+        world.connection.id
+    );
+    execute(&mut stopped, &lock).await;
+
+    let reaped = tokio::time::timeout(LIMIT, Gateway::reap(&mut conn)).await;
+    assert_eq!(reaped.unwrap().unwrap(), 1, "the other one");
+    let held = Connection::held(&mut conn, dead.id).await.unwrap();
+    assert_eq!(held[0].id, world.connection.id);
+    assert_eq!(Gateway::reap(&mut conn).await.unwrap(), 0);
+
+    drop(stopped);
+    eventually(LIMIT, async || Gateway::reap(&mut conn).await.unwrap() == 1).await;
+    assert_eq!(Connection::free(&mut conn).await.unwrap(), 2);
+    assert!(Gateway::live(&mut conn).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_keep_a_dead_gateway_alive() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    dead_since(&world, -3600).await;
+    assert_eq!(Gateway::reap(&mut conn).await.unwrap(), 1);
+    dead_since(&world, -2).await;
+    assert_eq!(
+        Gateway::reap(&mut conn).await.unwrap(),
+        0,
+        "others' clocks are not that exact"
+    );
 }

@@ -251,6 +251,31 @@ async fn a_session_whose_epoch_is_past_ends_at_once_and_acknowledges_nothing_mor
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_and_claimed_anew_in_one_moment_has_one_session() {
+    let rig = Rig::start().await;
+    let gateway = rig.program().start().await;
+    let linked = rig.link(NUMBER).await;
+    for epoch in 2..5 {
+        // As another gateway does that takes this one for dead; nobody else is there to claim it.
+        rig.run_sql("UPDATE whatsapp_connections SET owner = NULL")
+            .await;
+        eventually(LIMIT, async || {
+            let row = rig.row(linked.id).await;
+            row.epoch == epoch && row.owner.is_some()
+        })
+        .await;
+        all_receive(&rig, &[(NUMBER.to_owned(), linked.clone())]).await;
+    }
+    let row = rig.row(linked.id).await;
+    assert_eq!(
+        (row.status.as_str(), row.transition),
+        ("connected", linked.transition),
+        "no session has failed: {}",
+        gateway.logs()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_loses_nothing_and_doubles_nothing() {
     let rig = Rig::start().await;
     let mut gateway = rig.program().start().await;
