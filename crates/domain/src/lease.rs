@@ -39,6 +39,21 @@ pub enum Work {
 type Row = Filter<Find<connections::table, Uuid>, Eq<connections::epoch, i64>>;
 
 impl Lease {
+    /// Whether it stands.
+    pub async fn is_held(self, conn: &mut AsyncPgConnection) -> QueryResult<bool> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Bool)]
+            held: bool,
+        }
+        let row: Row = Statement::new("SELECT lease_is_held(?, ?) AS held")
+            .bind::<SqlUuid, _>(self.connection_id)
+            .bind::<BigInt, _>(self.epoch)
+            .get_result(conn)
+            .await?;
+        Ok(row.held)
+    }
+
     /// The connection's row, while the lease stands.
     pub(crate) fn row(self) -> Row {
         connections::table

@@ -221,6 +221,17 @@ impl Store {
         Ok(pool.get().await?)
     }
 
+    /// Whether the session is still this gateway's, as PostgreSQL knows it now. One that was stopped and reads on
+    /// from where it was finds what its successor has written, and would take it for damage.
+    pub(crate) async fn is_held(&self) -> bool {
+        let asked = self.write("check_lease", Patience::Brief, async |conn| {
+            diesel::select(self.fenced()).execute(conn).await
+        });
+        // Any other error leaves it as it was.
+        let _ = asked.await;
+        !self.hold.is_lost()
+    }
+
     /// The device's id for statements that change something.
     fn fenced(&self) -> Fenced {
         Fenced {

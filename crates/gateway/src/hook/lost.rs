@@ -14,6 +14,7 @@ use chrono::Utc;
 use diesel::QueryableByName;
 use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use domain::lease::Lease;
 use domain::message::{committed_for, storable, storable_id};
 use domain::statement::Statement;
 use runtime::postgres::Pool;
@@ -23,6 +24,7 @@ use whatsapp_rust::{anyhow, async_trait};
 use super::Hook;
 use crate::backoff::Backoff;
 use crate::committer::Entry;
+use crate::hold::Hold;
 use crate::store::pending_inbound::{LostBodies, LostBody};
 use crate::translate;
 
@@ -32,6 +34,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Finds out what became of one session's missing bodies.
 pub(crate) struct LostMessages {
     hook: Hook,
+    hold: Hold,
     pool: Pool,
     suspected: Arc<Mutex<HashSet<Name>>>,
 }
@@ -44,9 +47,10 @@ struct Name {
 }
 
 impl LostMessages {
-    pub(crate) fn new(hook: Hook, pool: Pool) -> Self {
+    pub(crate) fn new(hook: Hook, hold: Hold, pool: Pool) -> Self {
         Self {
             hook,
+            hold,
             pool,
             suspected: Arc::default(),
         }
@@ -88,12 +92,12 @@ impl LostBodies for LostMessages {
             return Ok(());
         }
         if locked(&self.suspected).insert(name.clone()) {
-            let (hook, pool) = (self.hook.clone(), self.pool.clone());
+            let (hook, hold, pool) = (self.hook.clone(), self.hold.clone(), self.pool.clone());
             let suspected = Arc::clone(&self.suspected);
             tokio::spawn(async move {
                 let ended = hook.ended.clone();
                 tokio::select! {
-                    () = settle(&hook, &pool, &name) => {}
+                    () = settle(&hook, hold.lease(), &pool, &name) => {}
                     () = ended.cancelled() => {}
                 }
                 locked(&suspected).remove(&name);
@@ -104,22 +108,25 @@ impl LostBodies for LostMessages {
 }
 
 /// Tells the message as lost unless it has arrived meanwhile.
-async fn settle(hook: &Hook, pool: &Pool, name: &Name) {
+async fn settle(hook: &Hook, lease: Lease, pool: &Pool, name: &Name) {
     sleep(GRACE).await;
     let mut backoff = Backoff::default();
-    while let Err(error) = tell(hook, pool, name).await {
+    while let Err(error) = tell(hook, lease, pool, name).await {
         tracing::warn!("a lost message could not be told yet: {error:#}");
         backoff.pause().await;
     }
 }
 
-async fn tell(hook: &Hook, pool: &Pool, name: &Name) -> anyhow::Result<()> {
+async fn tell(hook: &Hook, lease: Lease, pool: &Pool, name: &Name) -> anyhow::Result<()> {
     let connection_id = hook.owner.connection_id;
-    let arrived = {
+    let (arrived, held) = {
         let mut conn = pool.get().await?;
-        committed_for(&mut conn, connection_id, &name.chat, &name.message_id).await?
+        let (chat, id) = (&name.chat, &name.message_id);
+        let arrived = committed_for(&mut conn, connection_id, chat, id).await?;
+        (arrived, lease.is_held(&mut conn).await?)
     };
-    if arrived.is_some() {
+    // Whose session it is by now has it, or tells it.
+    if arrived.is_some() || !held {
         return Ok(());
     }
     tracing::error!(%connection_id, message_id = name.message_id, "a message is lost");

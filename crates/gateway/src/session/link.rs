@@ -87,7 +87,11 @@ impl Link {
             keyring: Arc::clone(&shared.keyring),
             inflight: Arc::clone(&shared.inflight),
             bodies: shared.bodies.clone(),
-            lost_bodies: Arc::new(LostMessages::new(hook.clone(), shared.pool.clone())),
+            lost_bodies: Arc::new(LostMessages::new(
+                hook.clone(),
+                hold.clone(),
+                shared.pool.clone(),
+            )),
         };
         let unreadable = Unreadable {
             owner: Arc::clone(owner),
@@ -219,15 +223,20 @@ impl Link {
         self.calls.close();
         // Late ones are cut off: nothing was promised about them.
         let _ = timeout(LAST_COMMITS, self.calls.wait()).await;
-        self.cut().await;
+        // What the library gathered is committed while it ends.
+        end(self.handle).await;
     }
 
     /// Ends the client where it is. Nothing more is acknowledged.
     pub(super) async fn cut(self) {
         drop(self._ended);
-        if timeout(CLOSE, self.handle.shutdown()).await.is_err() {
-            tracing::warn!("a client did not end in good order within {CLOSE:?}");
-        }
+        end(self.handle).await;
+    }
+}
+
+async fn end(handle: BotHandle) {
+    if timeout(CLOSE, handle.shutdown()).await.is_err() {
+        tracing::warn!("a client did not end in good order within {CLOSE:?}");
     }
 }
 

@@ -51,7 +51,10 @@ impl Unreadable {
                     (Instant::now(), this.is_in_flight(&info))
                 }
             };
-            if !settled && let Some(entry) = this.entry(&info, why, at).await {
+            if !settled
+                && this.store.is_held().await
+                && let Some(entry) = this.entry(&info, why, at).await
+            {
                 offer(&this.inbox, &this.owner, vec![entry]);
             }
         });
