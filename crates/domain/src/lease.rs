@@ -36,6 +36,15 @@ pub enum Work {
     End,
 }
 
+/// That a connection wants an owner now and has none; the index `whatsapp_connections_free` holds these.
+macro_rules! is_free {
+    () => {
+        "owner IS NULL AND (desired = 'connected' OR status <> desired OR deleted_at IS NOT NULL)
+             AND (retry_at IS NULL OR retry_at <= now()
+                 OR desired <> 'connected' OR deleted_at IS NOT NULL)"
+    };
+}
+
 type Row = Filter<Find<connections::table, Uuid>, Eq<connections::epoch, i64>>;
 
 impl Lease {
@@ -104,16 +113,13 @@ impl Connection {
     ) -> QueryResult<Vec<Self>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         conn.transaction(async |conn| {
-            let free: Vec<Id> = Statement::new(
-                "SELECT id FROM whatsapp_connections
-                 WHERE owner IS NULL
-                     AND (desired = 'connected' OR status <> desired OR deleted_at IS NOT NULL)
-                     AND (desired = 'connected' AND deleted_at IS NULL) = ?
-                     AND (retry_at IS NULL OR retry_at <= now()
-                         OR desired <> 'connected' OR deleted_at IS NOT NULL)
+            let free: Vec<Id> = Statement::new(concat!(
+                "SELECT id FROM whatsapp_connections WHERE ",
+                is_free!(),
+                " AND (desired = 'connected' AND deleted_at IS NULL) = ?
                  ORDER BY jid IS NOT NULL, created_at LIMIT ?
-                 FOR NO KEY UPDATE SKIP LOCKED",
-            )
+                 FOR NO KEY UPDATE SKIP LOCKED"
+            ))
             .bind::<Bool, _>(work == Work::Connect)
             .bind::<BigInt, _>(limit)
             .load(conn)
@@ -151,14 +157,11 @@ impl Connection {
             #[diesel(sql_type = BigInt)]
             count: i64,
         }
-        let Count { count } = Statement::new(
-            "SELECT count(*) AS count FROM (SELECT FROM whatsapp_connections
-                 WHERE owner IS NULL
-                     AND (desired = 'connected' OR status <> desired OR deleted_at IS NOT NULL)
-                     AND (retry_at IS NULL OR retry_at <= now()
-                         OR desired <> 'connected' OR deleted_at IS NOT NULL)
-                 LIMIT ?) AS free",
-        )
+        let Count { count } = Statement::new(concat!(
+            "SELECT count(*) AS count FROM (SELECT FROM whatsapp_connections WHERE ",
+            is_free!(),
+            " LIMIT ?) AS free"
+        ))
         .bind::<BigInt, _>(MANY)
         .get_result(conn)
         .await?;

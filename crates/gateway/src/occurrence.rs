@@ -4,7 +4,6 @@
 use chrono::{DateTime, Utc};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
-use domain::jid::Jid as Address;
 use domain::message::NewMessage;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -17,7 +16,7 @@ use whatsapp_rust::wacore::stanza::groups::{
 };
 use whatsapp_rust::wacore_binary::JidExt;
 
-use crate::translate::Owner;
+use crate::translate::{Owner, person};
 
 /// Members that are named of a change of a group; there may be a thousand.
 const NAMED: usize = 256;
@@ -233,17 +232,6 @@ fn members(people: &[GroupParticipantInfo]) -> (&'static str, Value) {
     let people = people.iter().take(NAMED);
     let named = people.map(|one| person(&one.jid, one.phone_number.as_ref()));
     ("participants", named.collect())
-}
-
-/// Digits where one of the two is a number.
-fn person(jid: &Jid, other: Option<&Jid>) -> String {
-    let known = [Some(jid), other].into_iter().flatten();
-    let number = known.into_iter().find(|jid| jid.server.is_pn_family());
-    let text = number.unwrap_or(jid).to_non_ad_string();
-    match Address::parse(&text) {
-        Some(address) => address.display(),
-        None => text,
-    }
 }
 
 fn row(owner: &Owner, id: Uuid, event_type: EventType, at: DateTime<Utc>) -> NewMessage {

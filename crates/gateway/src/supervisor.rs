@@ -18,7 +18,7 @@ use runtime::config::DatabaseConfig;
 use runtime::shutdown::Shutdown;
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use self::desk::{Desk, View};
@@ -114,9 +114,8 @@ impl Supervisor {
     pub(crate) async fn run(mut self, listener: ConnectionListener, shutdown: &Shutdown) {
         let rung = Notify::new();
         let mut listening = std::pin::pin!(listen(listener, &rung));
-        let mut poll = interval(POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let abandoned = self.shared.abandoned.clone();
+        self.look().await;
         while !self.is_drained() {
             let (next_look, next_turn) = (self.next_look(), self.next_turn());
             tokio::select! {
@@ -133,7 +132,6 @@ impl Supervisor {
                     sleep_until(self.looked + BREATH).await;
                     self.look().await;
                 }
-                _ = poll.tick() => self.look().await,
                 () = sleep_until(next_look) => self.look().await,
                 () = sleep_until(next_turn) => self.start_more().await,
                 () = &mut listening => {}
@@ -157,7 +155,7 @@ impl Supervisor {
             Some(share) => self.running.len() > share.tolerated,
             None => false,
         };
-        self.looked + if gives { GIVING } else { POLL * 2 }
+        self.looked + if gives { GIVING } else { POLL }
     }
 
     /// When one more session may be started.

@@ -46,6 +46,7 @@ use whatsapp_rust::waproto::whatsapp as wa;
 
 pub(crate) use self::numbers::{Numbers, wanted};
 use self::parties::Parties;
+pub(crate) use self::parties::person;
 
 /// Whose messages these are.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -127,6 +127,12 @@ fn parties_number(jid: &Jid, beside: Option<&Jid>, numbers: &Numbers) -> Option<
     })
 }
 
+/// Somebody by what is said of them alone: digits where one of the two is a number.
+pub(crate) fn person(jid: &Jid, beside: Option<&Jid>) -> String {
+    let number = parties_number(jid, beside, &Numbers::default());
+    number.or_else(|| written(jid)).unwrap_or_default()
+}
+
 /// `None` for an address of nobody.
 pub(super) fn written(jid: &Jid) -> Option<String> {
     let digits = !jid.user.is_empty() && jid.user.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,11 +1,11 @@
 //! What happens besides messages: receipts, calls, changes of groups.
 
-use domain::outbox::{Body, Content, NewOutgoing, Outgoing};
 use domain::webhook::Webhook;
 use serde_json::json;
 use testkit::eventually;
 
 use crate::rig::{ANA, EventRow, LIMIT, NUMBER, Rig};
+use crate::sending::{ana, ask, text};
 
 const BOB: &str = "5511933334444";
 
@@ -26,21 +26,8 @@ async fn what_became_of_a_sent_message_is_told() {
     let webhook = rig.webhook(&["message.receipt"]).await;
     let gateway = rig.gateway();
     let linked = rig.link(NUMBER).await;
-    let content = Content {
-        body: Body::Text {
-            text: "Olá!".to_owned(),
-        },
-        reply_to: None,
-    };
-    let new = NewOutgoing {
-        client_id: linked.client_id,
-        connection_id: linked.id,
-        idempotency_key: None,
-        message_id: "3EB0000000000000000001",
-        to: &format!("{ANA}@s.whatsapp.net"),
-        content: &content,
-    };
-    Outgoing::insert(&mut rig.conn().await, &new).await.unwrap();
+    let hello = text("Olá!");
+    ask(&rig, &linked, &ana(), "3EB0000000000000000001", &hello).await;
     let told = wait_for(&rig, &webhook, 1).await;
     assert_eq!(told[0].event_type, "message.receipt");
     assert_eq!(told[0].message_id, "3EB0000000000000000001");

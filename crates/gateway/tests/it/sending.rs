@@ -7,7 +7,7 @@ use testkit::eventually;
 
 use crate::rig::{ANA, LIMIT, NUMBER, Rig};
 
-fn text(text: &str) -> Content {
+pub(crate) fn text(text: &str) -> Content {
     Content {
         body: Body::Text {
             text: text.to_owned(),

@@ -4,7 +4,7 @@ use domain::connection::Connection;
 use domain::webhook::Webhook;
 use serde_json::{Value, json};
 use testkit::eventually;
-use tokio::time::{Duration, sleep};
+use tokio::time::Duration;
 
 use crate::rig::{ANA, Holder, LIMIT, NUMBER, Rig};
 
@@ -88,12 +88,14 @@ impl Scene {
 
     /// Waits until it is so, while the others receive all the time.
     pub(super) async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
-        let deadline = tokio::time::Instant::now() + LONG;
-        while !is_so().await {
-            assert!(tokio::time::Instant::now() < deadline, "not {what}");
-            self.others_are_untouched().await;
-            sleep(Duration::from_millis(300)).await;
-        }
+        eventually(LONG, async || match is_so().await {
+            true => Ok(()),
+            false => {
+                self.others_are_untouched().await;
+                Err(format!("not {what}"))
+            }
+        })
+        .await;
     }
 
     pub(super) async fn until_row(&self, status: &str, reason: Option<&str>) -> Connection {

@@ -48,3 +48,26 @@ async fn what_must_not_fail_waits_until_postgresql_is_back() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_written_though_nobody_waits_for_it_any_more() {
+    let servers = Servers::start_only(Server::Postgres).await;
+    let world = World::over(servers.database().await).await;
+    let store = world.store().await;
+    store.create().await.unwrap();
+    servers.stop(Server::Postgres).await;
+    {
+        let mut call = std::pin::pin!(store.store_pending_inbound("c", "s", "M1", b"body"));
+        assert!(futures_util::poll!(call.as_mut()).is_pending());
+    }
+    assert!(
+        store.is_in_flight("c", "s", "M1"),
+        "no copy is acknowledged"
+    );
+    servers.resume(Server::Postgres).await;
+    eventually(Duration::from_secs(10), async || {
+        let body = store.get_pending_inbound("c", "s", "M1").await;
+        body.is_ok_and(|body| body.as_deref() == Some(&b"body"[..]))
+    })
+    .await;
+}
