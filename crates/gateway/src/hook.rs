@@ -16,6 +16,7 @@ use self::numbers::LookUp;
 use crate::committer::{Entry, Inbox};
 use crate::store::inflight::{Key, Registry};
 use crate::translate::{Owner, wanted};
+use crate::underway::Underway;
 
 /// Commits one session's messages. `Ok` only after the commit; while PostgreSQL is away it waits, because the
 /// library does not ask again for a message that was refused.
@@ -30,6 +31,7 @@ pub(crate) struct Hook {
     pub(crate) confirmed: Arc<AtomicBool>,
     /// The session's end: who waits then gets an error, and the message stays unacknowledged.
     pub(crate) ended: CancellationToken,
+    pub(crate) underway: Arc<Underway>,
     /// The calls that are not through yet.
     pub(crate) calls: TaskTracker,
 }
@@ -42,6 +44,9 @@ impl InboundDurabilityHook for Hook {
         batch: &[InboundMessage],
     ) -> anyhow::Result<()> {
         let _call = self.calls.token();
+        for message in batch {
+            self.underway.arrives(&message.info.id);
+        }
         self.check_number()?;
         let mut entries = Vec::with_capacity(batch.len());
         let look_up = LookUp::new(&client);

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use whatsapp_rust::transport::{Transport, TransportEvent, TransportFactory};
 use whatsapp_rust::{anyhow, async_channel, async_trait};
 
 use crate::pulse::Pulse;
+use crate::underway::Underway;
 
 /// What one session may read while the valve is closed: heartbeats for hours, or some hundred messages.
 const PER_SESSION: u64 = 256 * 1024;
@@ -148,14 +150,25 @@ pub(crate) struct Valved<F> {
     inner: F,
     valve: Arc<Valve>,
     pulse: Arc<Pulse>,
+    underway: Arc<Underway>,
+    shut: CancellationToken,
 }
 
 impl<F> Valved<F> {
-    pub(crate) fn new(inner: F, valve: Arc<Valve>, pulse: Arc<Pulse>) -> Self {
+    /// `shut` stops the reading of this session for good, without a word to the client.
+    pub(crate) fn new(
+        inner: F,
+        valve: Arc<Valve>,
+        pulse: Arc<Pulse>,
+        underway: Arc<Underway>,
+        shut: CancellationToken,
+    ) -> Self {
         Self {
             inner,
             valve,
             pulse,
+            underway,
+            shut,
         }
     }
 }
@@ -167,28 +180,44 @@ impl<F: TransportFactory> TransportFactory for Valved<F> {
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
         let (transport, read) = self.inner.create_transport().await?;
         self.pulse.opens(Instant::now());
+        self.underway.opens();
         // Of one: the inner channel is the buffer.
         let (sender, receiver) = async_channel::bounded(1);
-        tokio::spawn(hand_on(read, sender, self.valve.reader()));
+        let (reader, underway) = (self.valve.reader(), Arc::clone(&self.underway));
+        let handing = self.shut.clone().run_until_cancelled_owned(hand_on(
+            read,
+            sender.clone(),
+            reader,
+            underway,
+        ));
+        tokio::spawn(async move {
+            if handing.await.is_none() {
+                sender.closed().await;
+            }
+        });
         Ok((transport, receiver))
     }
 }
 
-/// Ends when either side is gone.
+/// Ends when either side is gone. The client hears of the socket's end when it is done with what came on it.
 async fn hand_on(
     read: async_channel::Receiver<TransportEvent>,
     sender: async_channel::Sender<TransportEvent>,
     mut reader: Reader,
+    underway: Arc<Underway>,
 ) {
     let pass = async {
         while let Ok(event) = read.recv().await {
-            if let TransportEvent::DataReceived(bytes) = &event {
-                reader.admit(bytes.len() as u64).await;
+            match &event {
+                TransportEvent::DataReceived(bytes) => reader.admit(bytes.len() as u64).await,
+                TransportEvent::Disconnected(_) => underway.quiet().await,
+                TransportEvent::Connected => {}
             }
             if sender.send(event).await.is_err() {
                 return;
             }
         }
+        underway.quiet().await;
     };
     tokio::select! {
         () = pass => {}
@@ -250,7 +279,7 @@ mod tests {
         let (out, received) = async_channel::bounded(1);
         let data = TransportEvent::DataReceived(vec![0; 100].into());
         sender.send(data).await.unwrap();
-        let task = tokio::spawn(hand_on(read, out, valve.reader()));
+        let task = tokio::spawn(hand_on(read, out, valve.reader(), Arc::default()));
         tokio::task::yield_now().await;
         assert!(received.try_recv().is_err());
         valve.open();
@@ -270,7 +299,7 @@ mod tests {
         let (out, received) = async_channel::bounded(1);
         let data = TransportEvent::DataReceived(vec![0; 100].into());
         sender.send(data).await.unwrap();
-        let task = tokio::spawn(hand_on(read, out, valve.reader()));
+        let task = tokio::spawn(hand_on(read, out, valve.reader(), Arc::default()));
         drop(received);
         task.await.unwrap();
         assert!(sender.is_closed());

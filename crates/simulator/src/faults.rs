@@ -81,6 +81,8 @@ wishes! {
     ack_delay_ms: u64 = 0,
     /// Of two acks the later one comes first.
     reorder_acks: bool = false,
+    /// Phones that are asked for a message once more send nothing.
+    forgetful: bool = false,
     /// So many messages are not read by their contact at first.
     unread: u64 = 0,
     /// What uploads and downloads are refused with; 0 is nothing.

@@ -136,6 +136,7 @@ fn retry(member: &Member, node: &NodeRef<'_>) -> Result<()> {
         state.queue.get(&id).map(|waiting| waiting.origin.clone())
     };
     match origin {
+        Some(Origin::Phone { .. }) if member.faults().forgetful => {}
         Some(Origin::Phone { .. }) if count <= MAX_RETRIES => {
             let keys = bundle_in(member, node)?;
             delivery::resend(world, &member.account, &member.device, &id, keys, count)?;

@@ -2,11 +2,12 @@
 //!
 //! When a connection broke while a message was on its way through the library, the library may still bring
 //! it to the hook on the next connection, after its second copy. So a body that is missing is first only
-//! suspected to be lost: the copy stays unacknowledged, and some seconds later the message is either
-//! committed or told as lost. The copy that WhatsApp sends with the next connection is then acknowledged.
+//! suspected to be lost: the copy stays unacknowledged. Some seconds later its sender is asked for the message
+//! once more, as for one that could not be decrypted, and if that brings nothing either it is told as lost. The
+//! copy that WhatsApp sends with the next connection is then acknowledged.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,8 +19,9 @@ use domain::lease::Lease;
 use domain::message::{committed_for, storable, storable_id};
 use domain::statement::Statement;
 use runtime::postgres::Pool;
-use tokio::time::sleep;
-use whatsapp_rust::{anyhow, async_trait};
+use tokio::time::{Instant, sleep};
+use whatsapp_rust::wacore_binary::{JidExt, Node};
+use whatsapp_rust::{Client, Jid, NodeBuilder, anyhow, async_trait};
 
 use super::Hook;
 use crate::backoff::Backoff;
@@ -30,12 +32,19 @@ use crate::translate;
 
 /// Longer than the library gathers messages of an offline queue before it commits them (3 s).
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a phone that is asked may take before the message is told as lost. What comes later is told as well.
+const ANEW: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The session's client, once there is one.
+pub(crate) type Asked = Arc<OnceLock<Weak<Client>>>;
 
 /// Finds out what became of one session's missing bodies.
 pub(crate) struct LostMessages {
     hook: Hook,
     hold: Hold,
     pool: Pool,
+    client: Asked,
     suspected: Arc<Mutex<HashSet<Name>>>,
 }
 
@@ -47,11 +56,12 @@ struct Name {
 }
 
 impl LostMessages {
-    pub(crate) fn new(hook: Hook, hold: Hold, pool: Pool) -> Self {
+    pub(crate) fn new(hook: Hook, hold: Hold, pool: Pool, client: Asked) -> Self {
         Self {
             hook,
             hold,
             pool,
+            client,
             suspected: Arc::default(),
         }
     }
@@ -93,11 +103,12 @@ impl LostBodies for LostMessages {
         }
         if locked(&self.suspected).insert(name.clone()) {
             let (hook, hold, pool) = (self.hook.clone(), self.hold.clone(), self.pool.clone());
+            let client = self.client.get().and_then(Weak::upgrade);
             let suspected = Arc::clone(&self.suspected);
             tokio::spawn(async move {
                 let ended = hook.ended.clone();
                 tokio::select! {
-                    () = settle(&hook, hold.lease(), &pool, &name) => {}
+                    () = settle(&hook, hold.lease(), &pool, client, &name) => {}
                     () = ended.cancelled() => {}
                 }
                 locked(&suspected).remove(&name);
@@ -107,14 +118,78 @@ impl LostBodies for LostMessages {
     }
 }
 
-/// Tells the message as lost unless it has arrived meanwhile.
-async fn settle(hook: &Hook, lease: Lease, pool: &Pool, name: &Name) {
-    sleep(GRACE).await;
+/// Tells the message as lost unless it arrives.
+async fn settle(hook: &Hook, lease: Lease, pool: &Pool, client: Option<Arc<Client>>, name: &Name) {
+    if arrives(hook, pool, name, GRACE).await {
+        return;
+    }
+    if let Some(client) = client
+        && let Some(request) = request(&client, name)
+    {
+        metrics::counter!("recado_gateway_bodies_asked_for_total").increment(1);
+        match client.send_node(request).await {
+            Ok(()) if arrives(hook, pool, name, ANEW).await => return,
+            Ok(()) => {}
+            Err(error) => tracing::warn!("a lost message could not be asked for: {error}"),
+        }
+    }
     let mut backoff = Backoff::default();
     while let Err(error) = tell(hook, lease, pool, name).await {
         tracing::warn!("a lost message could not be told yet: {error:#}");
         backoff.pause().await;
     }
+}
+
+/// Whether the message is committed within that time.
+async fn arrives(hook: &Hook, pool: &Pool, name: &Name, within: Duration) -> bool {
+    let begin = Instant::now();
+    loop {
+        let look = async {
+            let mut conn = pool.get().await?;
+            let connection_id = hook.owner.connection_id;
+            let (chat, id) = (&name.chat, &name.message_id);
+            let committed = committed_for(&mut conn, connection_id, chat, id).await?;
+            anyhow::Ok(committed.is_some())
+        };
+        match look.await {
+            Ok(true) => return true,
+            // What could not be found out is asked once more before anything is told.
+            Ok(false) | Err(_) if begin.elapsed() < within => sleep(LOOK).await,
+            Ok(false) | Err(_) => return false,
+        }
+    }
+}
+
+/// The receipt with which a device asks a message's sender to encrypt it anew. Without keys of its own: the sender
+/// has a session with it.
+fn request(client: &Client, name: &Name) -> Option<Node> {
+    let (chat, sender): (Jid, Jid) = (name.chat.parse().ok()?, name.sender.parse().ok()?);
+    let registration_id = client
+        .persistence_manager()
+        .get_device_snapshot()
+        .registration_id;
+    let retry = NodeBuilder::new("retry")
+        .attr("v", "1")
+        .attr("id", name.message_id.as_str())
+        .attr("t", Utc::now().timestamp())
+        .attr("count", 1)
+        .build();
+    let registration = NodeBuilder::new("registration")
+        .bytes(registration_id.to_be_bytes().to_vec())
+        .build();
+    let receipt = NodeBuilder::new("receipt")
+        .attr("id", name.message_id.as_str())
+        .attr("type", "retry");
+    let own = [client.pn(), client.lid()];
+    let is_own = own.iter().flatten().any(|own| own.is_same_user_as(&sender));
+    let receipt = if chat.is_group() || chat.is_broadcast_list() || chat.is_status_broadcast() {
+        receipt.attr("to", chat).attr("participant", sender)
+    } else if is_own {
+        receipt.attr("to", sender).attr("recipient", chat)
+    } else {
+        receipt.attr("to", sender)
+    };
+    Some(receipt.children([retry, registration]).build())
 }
 
 async fn tell(hook: &Hook, lease: Lease, pool: &Pool, name: &Name) -> anyhow::Result<()> {

@@ -31,10 +31,11 @@ use crate::files::Plain;
 use crate::gate::Gated;
 use crate::hold::Hold;
 use crate::hook::Hook;
-use crate::hook::lost::LostMessages;
+use crate::hook::lost::{Asked, LostMessages};
 use crate::pulse::Pulse;
 use crate::store::{self, Shelf, Store};
 use crate::translate::Owner;
+use crate::underway::Underway;
 use crate::valve::Valved;
 
 /// What an unlinking may wait for a connection, and then for WhatsApp's answer.
@@ -51,7 +52,10 @@ pub(super) struct Link {
     pub(super) acks: Acks,
     pub(super) pulse: Arc<Pulse>,
     confirmed: Arc<AtomicBool>,
+    underway: Arc<Underway>,
     calls: TaskTracker,
+    /// Stops the reading of the socket.
+    shut: CancellationToken,
     /// Each stanza is an event, and a sign of life.
     _every_stanza: RawNodeLease,
     /// Ends the calls of the hook when it is dropped.
@@ -71,6 +75,8 @@ impl Link {
         let confirmed = Arc::new(AtomicBool::new(false));
         let acks = Acks::default();
         let pulse = Arc::new(Pulse::default());
+        let underway = Arc::new(Underway::default());
+        let shut = CancellationToken::new();
         let (sender, signals) = mpsc::unbounded_channel();
         let hook = Hook {
             owner: Arc::clone(owner),
@@ -79,9 +85,11 @@ impl Link {
             inflight: Arc::clone(&shared.inflight),
             confirmed: Arc::clone(&confirmed),
             ended: ended.clone(),
+            underway: Arc::clone(&underway),
             calls: calls.clone(),
         };
         let device_id = device(&shared.pool, hold.lease()).await?;
+        let asked = Asked::default();
         let shelf = Shelf {
             pool: shared.pool.clone(),
             keyring: Arc::clone(&shared.keyring),
@@ -91,6 +99,7 @@ impl Link {
                 hook.clone(),
                 hold.clone(),
                 shared.pool.clone(),
+                Arc::clone(&asked),
             )),
         };
         let unreadable = Unreadable {
@@ -107,7 +116,13 @@ impl Link {
             shared.turns.clone(),
             Arc::clone(&pulse),
         );
-        let sockets = Valved::new(sockets, Arc::clone(&shared.valve), Arc::clone(&pulse));
+        let sockets = Valved::new(
+            sockets,
+            Arc::clone(&shared.valve),
+            Arc::clone(&pulse),
+            Arc::clone(&underway),
+            shut.clone(),
+        );
         let version = shared.versions.current();
         let mut builder = Bot::builder()
             .with_backend(Store::new(shelf, hold.clone(), device_id))
@@ -124,6 +139,7 @@ impl Link {
                 pairing: connection.pairing(),
                 acks: acks.clone(),
                 pulse: Arc::clone(&pulse),
+                underway: Arc::clone(&underway),
                 sender,
             })
             .skip_history_sync();
@@ -139,6 +155,8 @@ impl Link {
         }
         let bot = builder.build().await.context("the device's client")?;
         let client = bot.client();
+        // It is set here alone.
+        let _ = asked.set(Arc::downgrade(&client));
         let every_stanza = client.acquire_raw_node_forwarding();
         let pn = client.pn();
         confirmed.store(
@@ -152,7 +170,9 @@ impl Link {
             acks,
             pulse,
             confirmed,
+            underway,
             calls,
+            shut,
             _every_stanza: every_stanza,
             _ended: ended.drop_guard(),
         })
@@ -220,6 +240,9 @@ impl Link {
 
     /// Ends the client. What is committed already is still acknowledged, the rest comes again.
     pub(super) async fn close(self) {
+        // Nothing new is read, and what was read comes to the hook.
+        self.shut.cancel();
+        self.underway.quiet().await;
         self.calls.close();
         // Late ones are cut off: nothing was promised about them.
         let _ = timeout(LAST_COMMITS, self.calls.wait()).await;

@@ -12,11 +12,11 @@ use domain::keyring::Keyring;
 use domain::message::NewMessage;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use whatsapp_rust::Jid;
 use whatsapp_rust::types::events::{
     ConnectFailureReason, Event, EventHandler, EventInterest, EventKind, MessageBatch,
     UndecryptableMessage,
 };
+use whatsapp_rust::{Jid, OwnedNodeRef};
 
 use super::acks::Acks;
 use super::ending::Ending;
@@ -25,6 +25,7 @@ use crate::committer::{Entry, Inbox};
 use crate::occurrence;
 use crate::pulse::Pulse;
 use crate::translate::{Numbers, Owner};
+use crate::underway::Underway;
 
 #[derive(Debug)]
 pub(super) enum Signal {
@@ -60,6 +61,7 @@ pub(super) struct Signals {
     pub(super) pairing: Pairing,
     pub(super) acks: Acks,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) underway: Arc<Underway>,
     pub(super) sender: mpsc::UnboundedSender<Signal>,
 }
 
@@ -111,7 +113,8 @@ impl EventHandler for Signals {
             Event::GroupUpdate(update) => {
                 return self.tell([occurrence::group(&self.owner, update)]);
             }
-            Event::RawNode(_) => return self.pulse.hears(Instant::now()),
+            Event::RawNode(node) => return self.hear(node),
+            Event::OfflineSyncCompleted(_) => return self.underway.is_live(),
             Event::ServerAck(ack) => return self.acks.hear(ack),
             Event::PairingQrCodesExhausted(_) => ended("qr_expired"),
             Event::StreamReplaced(_) => ended("replaced"),
@@ -152,6 +155,7 @@ impl EventHandler for Signals {
             EventKind::UndecryptableMessage,
             EventKind::Messages,
             EventKind::RawNode,
+            EventKind::OfflineSyncCompleted,
             EventKind::ServerAck,
             EventKind::Receipt,
             EventKind::IncomingCall,
@@ -201,7 +205,19 @@ impl Signals {
         }
     }
 
+    fn hear(&self, node: &OwnedNodeRef) {
+        let now = Instant::now();
+        self.pulse.hears(now);
+        let stanza = node.get();
+        if stanza.tag == "message"
+            && let Some(id) = stanza.attrs().optional_string("id")
+        {
+            self.underway.reads(&id, now);
+        }
+    }
+
     fn undecryptable(&self, stanza: &UndecryptableMessage) {
+        self.underway.arrives(&stanza.info.id);
         if self.confirmed.load(Ordering::Acquire) {
             self.unreadable.tell(stanza);
         }
@@ -217,6 +233,9 @@ impl Signals {
     /// Newsletters, and what the phone sent again for a placeholder: the library acknowledges them by
     /// itself and shows them here alone.
     fn event_only(&self, batch: &MessageBatch) {
+        for item in batch.messages.iter() {
+            self.underway.arrives(&item.info.id);
+        }
         if batch.hook_committed || !self.confirmed.load(Ordering::Acquire) {
             return;
         }

@@ -126,20 +126,16 @@ async fn messages_that_come_again_add_nothing() {
     gateway.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_whose_body_did_not_survive_is_told_as_lost_and_not_swallowed() {
-    let rig = Rig::start().await;
-    let webhook = rig.webhook(&["message.*"]).await;
+/// A message is decrypted, not acknowledged, and gone: what a database that was set back looks like to a ratchet
+/// that was not. Returns the message's id.
+async fn lose_a_body(rig: &Rig, letter: Value) -> String {
     let gateway = rig.gateway();
     rig.link(NUMBER).await;
     rig.post("/admin/faults", json!({"drop_acks": true}).to_string())
         .await;
-    let ids = rig
-        .send(json!({"to": NUMBER, "from": ANA, "text": "gone"}))
-        .await;
+    let mut ids = rig.send(letter).await;
     rig.wait_for_rows(1).await;
     gateway.stop().await;
-    // What a database that was set back to an hour ago looks like to a ratchet that was not.
     rig.conn()
         .await
         .batch_execute("DELETE FROM whatsapp_messages; DELETE FROM whatsapp_webhook_events")
@@ -147,11 +143,40 @@ async fn a_message_whose_body_did_not_survive_is_told_as_lost_and_not_swallowed(
         .unwrap();
     rig.post("/admin/faults", json!({"drop_acks": false}).to_string())
         .await;
+    ids.remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_body_did_not_survive_is_asked_for_once_more() {
+    for group in [None, Some("family")] {
+        let rig = Rig::start().await;
+        let webhook = rig.webhook(&["message.*"]).await;
+        let letter = json!({"to": NUMBER, "from": ANA, "text": "back", "group": group});
+        let id = lose_a_body(&rig, letter).await;
+        let gateway = rig.gateway();
+        let rows = rig.wait_for_rows(1).await;
+        assert_eq!(rows[0].event_type, "message");
+        assert_eq!((&*rows[0].content, &rows[0].message_id), ("back", &id));
+        rig.wait_for_acks(NUMBER).await;
+        assert_eq!(rig.rows().await.len(), 1);
+        assert_eq!(rig.events(&webhook).await.len(), 1);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_its_sender_has_forgotten_is_told_as_lost_and_not_swallowed() {
+    let rig = Rig::start().await;
+    let webhook = rig.webhook(&["message.*"]).await;
+    let letter = json!({"to": NUMBER, "from": ANA, "text": "gone"});
+    let id = lose_a_body(&rig, letter).await;
+    rig.post("/admin/faults", json!({"forgetful": true}).to_string())
+        .await;
 
     let gateway = rig.gateway();
     let rows = rig.wait_for_rows(1).await;
     assert_eq!(rows[0].event_type, "message.undecryptable");
-    assert_eq!(rows[0].message_id, ids[0]);
+    assert_eq!(rows[0].message_id, id);
     assert_eq!(rows[0].from, ANA);
     assert_eq!(rows[0].metadata["reason"], "body_lost");
     assert_eq!(

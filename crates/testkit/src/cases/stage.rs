@@ -60,11 +60,16 @@ impl Stage {
 
     /// Waits for the random moment of a fault: each has its share of the traffic, and strikes in it.
     pub(super) async fn moment(&mut self, fault: usize) -> anyhow::Result<()> {
+        self.moment_before(fault, 0.75).await
+    }
+
+    /// Waits for the random moment of a fault whose consequences take the rest of its share.
+    pub(super) async fn moment_before(&mut self, fault: usize, part: f64) -> anyhow::Result<()> {
         let share = self.messages / self.faults;
         let (within, late) = {
             let mut random = rand::rng();
             (
-                random.random_range(share / 8..share * 3 / 4),
+                random.random_range(share / 8..(share as f64 * part) as usize),
                 random.random_range(Duration::ZERO..LATEST),
             )
         };

@@ -27,6 +27,11 @@ const LAST_ACKS: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// Of the traffic, in seconds: for one fault and what follows it.
 const SHARE: f64 = 15.0;
+/// A gateway that stands still does so in this part of the traffic; its takeover and the outage of PostgreSQL
+/// that follows have the rest of it.
+const EARLY: f64 = 0.25;
+/// How long sessions take to move, at most, and messages that waited to be acknowledged.
+const MOVES: f64 = 10.0;
 /// Gateways leave a difference as it is up to this, and a tenth.
 const UNEVEN: usize = 2;
 
@@ -50,7 +55,10 @@ pub(super) fn fitted(case: Case, scale: &Scale) -> Scale {
         away,
     } = scale.takeover;
     let (faults, share) = match case {
-        Case::TakeoverPause => (1, SHARE + lease.as_secs_f64() + away.as_secs_f64()),
+        Case::TakeoverPause => {
+            let consequences = lease.as_secs_f64() + away.as_secs_f64() + 2.0 * MOVES;
+            (1, consequences / (1.0 - EARLY))
+        }
         _ => (2, SHARE),
     };
     Scale {
@@ -112,7 +120,7 @@ pub(super) async fn drain(stage: &mut Stage) -> anyhow::Result<()> {
 pub(super) async fn pause(stage: &mut Stage, takeover: &Takeover) -> anyhow::Result<()> {
     for fault in 0..stage.faults {
         both_hold(stage).await?;
-        stage.moment(fault).await?;
+        stage.moment_before(fault, EARLY).await?;
         let before = sessions(stage).await?;
         let sleeper = fault % stage.system.gateways.len();
         stage.system.gateways[sleeper].freeze().await;
@@ -190,12 +198,14 @@ async fn all_is_acked(stage: &Stage) {
         match stage.system.phones.ledger().await {
             Ok(ledger) => {
                 let recent = Utc::now() - LAST_ACKS;
-                let late = ledger
+                let late: Vec<_> = ledger
                     .iter()
-                    .filter(|message| message.acked_at.is_none() && message.sent_at < recent);
-                match late.count() {
-                    0 => Ok(()),
-                    late => Err(format!("{late} messages are not acknowledged")),
+                    .filter(|message| message.acked_at.is_none() && message.sent_at < recent)
+                    .map(|message| &message.id)
+                    .collect();
+                match late.is_empty() {
+                    true => Ok(()),
+                    false => Err(format!("not acknowledged: {late:?}")),
                 }
             }
             Err(error) => Err(format!("{error:#}")),
