@@ -18,6 +18,6 @@ mod session;
 pub mod store;
 mod supervisor;
 mod translate;
-mod underway;
+pub mod underway;
 mod valve;
 mod version;

@@ -45,6 +45,7 @@ use self::patience::{Failed, Limit, Patience, Query};
 use self::pending_inbound::LostBodies;
 use self::schema::protocol_devices;
 use crate::hold::Hold;
+use crate::underway::Underway;
 
 /// What a store stands on. The registry and the bodies are one for the process.
 #[derive(Clone)]
@@ -54,6 +55,8 @@ pub struct Shelf {
     pub inflight: Arc<Registry>,
     pub bodies: Bodies,
     pub lost_bodies: Arc<dyn LostBodies>,
+    /// The session's.
+    pub underway: Arc<Underway>,
 }
 
 /// The library's `Backend` for one connection's device.

@@ -101,6 +101,7 @@ impl Link {
                 shared.pool.clone(),
                 Arc::clone(&asked),
             )),
+            underway: Arc::clone(&underway),
         };
         let unreadable = Unreadable {
             owner: Arc::clone(owner),

@@ -114,7 +114,6 @@ impl EventHandler for Signals {
                 return self.tell([occurrence::group(&self.owner, update)]);
             }
             Event::RawNode(node) => return self.hear(node),
-            Event::OfflineSyncCompleted(_) => return self.underway.is_live(),
             Event::ServerAck(ack) => return self.acks.hear(ack),
             Event::PairingQrCodesExhausted(_) => ended("qr_expired"),
             Event::StreamReplaced(_) => ended("replaced"),
@@ -155,7 +154,6 @@ impl EventHandler for Signals {
             EventKind::UndecryptableMessage,
             EventKind::Messages,
             EventKind::RawNode,
-            EventKind::OfflineSyncCompleted,
             EventKind::ServerAck,
             EventKind::Receipt,
             EventKind::IncomingCall,

@@ -112,6 +112,7 @@ impl Store {
         id: &str,
     ) -> Result<Option<Vec<u8>>> {
         let key = Key::new(chat, sender, id);
+        self.shelf.underway.arrives(id);
         let mut known = self.look_up(key, chat, id, None).await?;
         if let Known::Nothing = known {
             if self.shelf.inflight.holds(self.connection_id, key) {

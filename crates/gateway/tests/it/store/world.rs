@@ -136,6 +136,7 @@ impl World {
             inflight: Arc::clone(&self.inflight),
             bodies: Bodies::new(self.database.pool(), Arc::clone(&self.inflight)),
             lost_bodies: Arc::clone(&self.lost) as Arc<dyn LostBodies>,
+            underway: Arc::default(),
         }
     }
 
