@@ -2,7 +2,8 @@
 //!
 //! A client connects by itself whenever its socket breaks, also in a process that was stopped for a while and
 //! whose sessions are another's by now. WhatsApp would end that other's connection. So a socket is opened only
-//! when PostgreSQL has confirmed what this gateway holds so lately that nobody can have taken it.
+//! when PostgreSQL has confirmed what this gateway holds so lately that nobody can have taken it; and on one that is
+//! open nothing is said any more once it is known to be another's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::transport::{Transport, TransportEvent, TransportFactory};
 use whatsapp_rust::{anyhow, async_channel, async_trait};
 
@@ -125,7 +127,28 @@ impl<F: TransportFactory> TransportFactory for Gated<F> {
         self.confirmed.fresh().await?;
         anyhow::ensure!(!self.hold.is_lost(), "the session is another gateway's");
         self.pulse.tries(Instant::now());
-        self.inner.create_transport().await
+        let (inner, read) = self.inner.create_transport().await?;
+        let hold = self.hold.clone();
+        Ok((Arc::new(Fenced { inner, hold }), read))
+    }
+}
+
+/// A socket on which nothing more is said once the session is another gateway's: a client that is cut off in the middle
+/// of a message would refuse it, and WhatsApp then drop it.
+struct Fenced {
+    inner: Arc<dyn Transport>,
+    hold: Hold,
+}
+
+#[async_trait]
+impl Transport for Fenced {
+    async fn send(&self, data: Bytes) -> Result<(), anyhow::Error> {
+        anyhow::ensure!(!self.hold.is_lost(), "the session is another gateway's");
+        self.inner.send(data).await
+    }
+
+    async fn disconnect(&self) {
+        self.inner.disconnect().await;
     }
 }
 
@@ -133,9 +156,41 @@ impl<F: TransportFactory> TransportFactory for Gated<F> {
 mod tests {
     use std::num::NonZeroU32;
 
+    use domain::lease::Lease;
     use futures_util::FutureExt;
+    use uuid::Uuid;
 
     use super::*;
+
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<Bytes>>);
+
+    #[async_trait]
+    impl Transport for Sent {
+        async fn send(&self, data: Bytes) -> Result<(), anyhow::Error> {
+            self.0.lock().unwrap().push(data);
+            Ok(())
+        }
+
+        async fn disconnect(&self) {}
+    }
+
+    #[tokio::test]
+    async fn on_the_socket_of_a_lost_session_nothing_more_is_said() {
+        let lease = Lease {
+            connection_id: Uuid::new_v4(),
+            epoch: 1,
+        };
+        let (sent, hold) = (Arc::new(Sent::default()), Hold::new(lease));
+        let socket = Fenced {
+            inner: Arc::clone(&sent) as Arc<dyn Transport>,
+            hold: hold.clone(),
+        };
+        socket.send(Bytes::from_static(b"before")).await.unwrap();
+        hold.lose();
+        socket.send(Bytes::from_static(b"after")).await.unwrap_err();
+        assert_eq!(*sent.0.lock().unwrap(), ["before"]);
+    }
 
     #[tokio::test]
     async fn a_socket_waits_for_a_confirmation_that_is_fresh() {

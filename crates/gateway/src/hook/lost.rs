@@ -33,7 +33,7 @@ use crate::translate;
 /// Longer than the library gathers messages of an offline queue before it commits them (3 s).
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a phone that is asked may take before the message is told as lost. What comes later is told as well.
-const ANEW: Duration = Duration::from_secs(5);
+const ANEW: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The session's client, once there is one.

@@ -21,7 +21,7 @@ use crate::store::pending_inbound::Earlier;
 use crate::translate::{self, Numbers, Owner, Undecryptable};
 
 /// How long a group's message whose key is missing may take to be sent anew before it is told.
-const ANEW: Duration = Duration::from_secs(5);
+const ANEW: Duration = Duration::from_secs(15);
 
 /// Tells what can't be read, of one session.
 #[derive(Clone)]

@@ -298,7 +298,8 @@ impl Rig {
     }
 
     pub(crate) async fn wait_for_rows(&self, count: usize) -> Vec<Row> {
-        eventually(LIMIT, async || {
+        // A sender who is asked for a message once more may take a while.
+        eventually(2 * LIMIT, async || {
             let rows = self.rows().await;
             match rows.len() >= count {
                 true => Ok(rows),
