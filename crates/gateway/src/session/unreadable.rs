@@ -98,6 +98,8 @@ impl Unreadable {
             // Better told once too often than not at all.
             Err(error) => tracing::warn!(%error, "the earlier copies of a stanza are not known"),
         }
+        tracing::warn!(connection_id = %self.owner.connection_id, message_id = info.id,
+            reason = why.as_str(), "a message can't be read");
         metrics::counter!("recado_gateway_undecryptable_total").increment(1);
         Some(Entry::new(
             translate::undecryptable(&self.owner, info, why),
