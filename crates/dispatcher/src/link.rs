@@ -15,11 +15,9 @@ use tokio::time::timeout;
 /// A statement that takes longer is given up, and its connection with it: a server that has stopped
 /// must not stop us.
 const STATEMENT: Duration = Duration::from_secs(15);
-/// A dispatcher that has stopped in the middle of a transaction is ended by PostgreSQL, or its locks would
-/// stop the others. Statements are planned once: they find rows by key, so that nothing about their values
+/// Statements are planned once: they find rows by key, so that nothing about their values
 /// asks for another plan.
-const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s';
-    SET plan_cache_mode = force_generic_plan;
+const SESSION: &str = "SET plan_cache_mode = force_generic_plan;
     SET jit = off";
 /// The promise does not depend on how the server is set up.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)

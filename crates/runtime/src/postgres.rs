@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context;
 use deadpool::Runtime;
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -29,6 +29,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(5);
 /// For the check that a connection taken from the pool still answers.
 const CHECK: Duration = Duration::from_secs(2);
+
+/// A process that has stopped in the middle of a transaction is ended by PostgreSQL, or its locks would stop the
+/// others.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'";
 
 /// A pool that has not connected yet.
 pub fn pool(config: &DatabaseConfig) -> anyhow::Result<Pool> {
@@ -63,7 +67,10 @@ async fn establish(endpoint: &Endpoint) -> ConnectionResult<AsyncPgConnection> {
         .map_err(|error| ConnectionError::BadConnection(format!("sslrootcert: {error:#}")))?;
     let connected = endpoint.config().connect(MakeRustlsConnect::new(tls)).await;
     let (client, connection) = connected.map_err(|error| bad_connection(&error))?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+    let mut conn = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+    let set = conn.batch_execute(SESSION).await;
+    set.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+    Ok(conn)
 }
 
 /// tokio-postgres says "error connecting to server" and keeps the reason in its sources.
