@@ -94,73 +94,93 @@ fn digest(sha256: Option<&[u8]>) -> Option<String> {
     Some(hex::encode(sha256))
 }
 
-pub(super) fn image(image: &proto::ImageMessage) -> Media<'_> {
-    file!("image", image, width: image.width, height: image.height)
+/// What is shown of a file, and what it takes to have it, where that was said.
+pub(super) struct Found<'a> {
+    media: Media<'a>,
+    file: Option<File>,
 }
 
-pub(super) fn video(video: &proto::VideoMessage) -> Media<'_> {
-    file!("video", video, width: video.width, height: video.height,
-        duration_seconds: video.seconds, gif: flag(video.gif_playback))
+pub(super) fn image(image: &proto::ImageMessage) -> Found<'_> {
+    let media = file!("image", image, width: image.width, height: image.height);
+    let file = located!(Image, image, None);
+    Found { media, file }
 }
 
-pub(super) fn document(document: &proto::DocumentMessage) -> Media<'_> {
-    file!("document", document, file_name: said(&document.file_name), title: said(&document.title),
-        page_count: document.page_count)
+pub(super) fn video(video: &proto::VideoMessage) -> Found<'_> {
+    let media = file!("video", video, width: video.width, height: video.height,
+        duration_seconds: video.seconds, gif: flag(video.gif_playback));
+    let file = located!(Video, video, None);
+    Found { media, file }
 }
 
-fn audio(audio: &proto::AudioMessage) -> Media<'_> {
-    file!("audio", audio, duration_seconds: audio.seconds, voice: flag(audio.ptt))
+pub(super) fn document(document: &proto::DocumentMessage) -> Found<'_> {
+    let name = said(&document.file_name);
+    let media = file!("document", document, file_name: name, title: said(&document.title),
+        page_count: document.page_count);
+    let file = located!(Document, document, name);
+    Found { media, file }
 }
 
-fn sticker(sticker: &proto::StickerMessage) -> Media<'_> {
+fn audio(audio: &proto::AudioMessage) -> Found<'_> {
+    let media = file!("audio", audio, duration_seconds: audio.seconds, voice: flag(audio.ptt));
+    let file = located!(Audio, audio, None);
+    Found { media, file }
+}
+
+fn sticker(sticker: &proto::StickerMessage) -> Found<'_> {
     let lottie = flag(sticker.is_lottie);
-    file!("sticker", sticker, width: sticker.width, height: sticker.height,
-        animated: flag(sticker.is_animated).or(lottie), emojis: said(&sticker.emojis))
+    let media = file!("sticker", sticker, width: sticker.width, height: sticker.height,
+        animated: flag(sticker.is_animated).or(lottie), emojis: said(&sticker.emojis));
+    let file = located!(Sticker, sticker, None);
+    Found { media, file }
 }
 
 pub(super) fn of(message: &wa::Message) -> Option<Content<'_>> {
     if let Some(file) = message.image_message.as_option() {
         let once = flag(file.view_once);
-        let found = located!(Image, file, None);
-        Some(content("image", &file.caption, image(file), found).with("view_once", once))
+        Some(content("image", &file.caption, image(file)).with("view_once", once))
     } else if let Some(file) = message.video_message.as_option() {
         Some(film(file, video(file)))
     } else if let Some(file) = message.ptv_message.as_option() {
-        let note = Media {
-            round: Some(true),
-            ..video(file)
-        };
+        let mut note = video(file);
+        note.media.round = Some(true);
         Some(film(file, note))
     } else if let Some(file) = message.audio_message.as_option() {
         let once = flag(file.view_once);
-        let found = located!(Audio, file, None);
-        Some(content("audio", &None, audio(file), found).with("view_once", once))
+        Some(content("audio", &None, audio(file)).with("view_once", once))
     } else if let Some(file) = message.document_message.as_option() {
-        let found = located!(Document, file, said(&file.file_name));
-        Some(content("document", &file.caption, document(file), found))
+        Some(content("document", &file.caption, document(file)))
     } else if let Some(file) = message.sticker_message.as_option() {
-        let found = located!(Sticker, file, None);
-        Some(content("sticker", &None, sticker(file), found))
+        Some(content("sticker", &None, sticker(file)))
     } else {
         several(message)
     }
 }
 
-fn film<'a>(file: &'a proto::VideoMessage, media: Media<'a>) -> Content<'a> {
+fn film<'a>(file: &'a proto::VideoMessage, found: Found<'a>) -> Content<'a> {
     let once = flag(file.view_once);
-    let found = located!(Video, file, None);
-    content("video", &file.caption, media, found).with("view_once", once)
+    content("video", &file.caption, found).with("view_once", once)
 }
 
 fn content<'a>(
     message_type: &'static str,
     caption: &'a Option<String>,
-    media: Media<'a>,
-    file: Option<File>,
+    found: Found<'a>,
 ) -> Content<'a> {
-    Content {
-        file,
-        ..Content::new(message_type, said(caption).unwrap_or_default()).with("media", media)
+    attached(
+        Content::new(message_type, said(caption).unwrap_or_default()),
+        Some(found),
+    )
+}
+
+/// The content with a file of its own.
+pub(super) fn attached<'a>(content: Content<'a>, found: Option<Found<'a>>) -> Content<'a> {
+    match found {
+        Some(Found { media, file }) => Content {
+            file,
+            ..content.with("media", media)
+        },
+        None => content,
     }
 }
 

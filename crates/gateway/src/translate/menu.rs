@@ -12,7 +12,7 @@ use whatsapp_rust::waproto::whatsapp::message::template_message::Format;
 use whatsapp_rust::waproto::whatsapp::message::template_message::hydrated_four_row_template::Title;
 
 use super::content::{Content, said};
-use super::media::{self, Media};
+use super::media::{self, Found};
 
 #[derive(Serialize, Default)]
 struct Menu<'a> {
@@ -97,9 +97,8 @@ fn of_buttons(message: &proto::ButtonsMessage) -> Content<'_> {
         ..Menu::default()
     };
     let text = said(&message.content_text).or(header);
-    Content::new("buttons", text.unwrap_or_default())
-        .with("menu", menu)
-        .with("media", file)
+    let content = Content::new("buttons", text.unwrap_or_default());
+    media::attached(content.with("menu", menu), file)
 }
 
 fn of_template(template: &proto::TemplateMessage) -> Option<Content<'_>> {
@@ -110,7 +109,7 @@ fn of_template(template: &proto::TemplateMessage) -> Option<Content<'_>> {
         }
         Some(Format::FourRowTemplate(_)) | None => template.hydrated_template.as_option(),
     }?;
-    let (header, file): (_, Option<Media<'_>>) = match &hydrated.title {
+    let (header, file): (_, Option<Found<'_>>) = match &hydrated.title {
         Some(Title::HydratedTitleText(text)) => (Some(text.as_str()), None),
         Some(Title::DocumentMessage(file)) => (None, Some(media::document(file))),
         Some(Title::ImageMessage(file)) => (None, Some(media::image(file))),
@@ -130,7 +129,7 @@ fn of_template(template: &proto::TemplateMessage) -> Option<Content<'_>> {
     };
     let text = said(&hydrated.hydrated_content_text).or(header);
     let content = Content::new("template", text.unwrap_or_default());
-    Some(content.with("menu", menu).with("media", file))
+    Some(media::attached(content.with("menu", menu), file))
 }
 
 fn template_button(button: &HydratedButton) -> Choice<'_> {
@@ -179,9 +178,8 @@ fn of_interactive<'a>(
         _ => None,
     };
     let text = said(&message.body.text).or(header);
-    Content::new(message_type, text.unwrap_or_default())
-        .with("menu", menu)
-        .with("media", file)
+    let content = Content::new(message_type, text.unwrap_or_default());
+    media::attached(content.with("menu", menu), file)
 }
 
 fn flows<'a>(message: &'a proto::InteractiveMessage, section: Option<&'a str>) -> Vec<Choice<'a>> {
