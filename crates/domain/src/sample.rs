@@ -17,6 +17,7 @@ use crate::statement::Statement;
 /// Who writes sample messages: a number that is nobody's.
 const CONTACT: &str = "15555550100";
 const CHAT: &str = "15555550100@s.whatsapp.net";
+const GROUP: &str = "120363000000000001@g.us";
 const MESSAGE_ID: &str = "SAMPLE";
 
 /// What became of a request for a sample.
@@ -144,7 +145,9 @@ impl Content {
             EventType::MessageEdited => ("edited", "This is a sample of an edited message."),
             EventType::MessageReaction => ("reaction", "👍"),
             EventType::MessageRevoked => ("revoked", ""),
-            EventType::MessageReceipt => ("receipt", ""),
+            EventType::MessageReceipt => ("receipt", "read"),
+            EventType::CallOffer => ("call", ""),
+            EventType::GroupUpdate => ("group_update", "subject"),
             EventType::MessageUndecryptable => ("undecryptable", ""),
             EventType::Test => (event_type.as_str(), "This is a test event."),
             // What is no message is told by its name alone, and comes from nobody.
@@ -167,7 +170,11 @@ impl Content {
         };
         Self {
             message_id: MESSAGE_ID,
-            chat: CHAT,
+            chat: if event_type == EventType::GroupUpdate {
+                GROUP
+            } else {
+                CHAT
+            },
             from,
             to,
             message_type,
@@ -194,7 +201,7 @@ fn metadata(event_type: EventType, number: &str) -> Value {
             json!({"chat": CHAT, "push_name": "Recado", "revoke": own_message})
         }
         EventType::MessageReceipt => {
-            json!({"chat": CHAT, "kind": "read", "message_ids": [MESSAGE_ID], "participant": CONTACT})
+            json!({"chat": CHAT, "kind": "read"})
         }
         EventType::ConnectionQr => json!({"qr": "2@sample", "expires_in_seconds": 20}),
         EventType::ConnectionOpen => json!({"status": "connected", "reason": null}),
@@ -207,7 +214,11 @@ fn metadata(event_type: EventType, number: &str) -> Value {
             json!({"webhook_id": Uuid::nil(), "failure_count": 0, "last_error": null})
         }
         EventType::MessageUndecryptable => json!({"chat": CHAT, "reason": "decryption_failed"}),
-        EventType::CallOffer | EventType::GroupUpdate => json!({"chat": CHAT}),
+        EventType::CallOffer => json!({"chat": CHAT, "call_id": MESSAGE_ID, "video": false}),
+        EventType::GroupUpdate => {
+            json!({"chat": GROUP, "group": true, "action": "subject", "by": CONTACT,
+                "subject": "A sample"})
+        }
         _ => json!({"chat": CHAT, "push_name": "Recado"}),
     };
     let mut metadata = Map::from_iter([
@@ -230,11 +241,9 @@ mod tests {
             let sample = Content::of(*event_type, "5511988887777");
             assert_eq!(sample.metadata["sample"], true);
             assert_eq!(sample.metadata["v"], 1);
-            let is_message = event_type.as_str().starts_with("message");
-            assert_eq!(
-                is_message || *event_type == EventType::Test,
-                !sample.from.is_empty()
-            );
+            let family = event_type.as_str().split('.').next();
+            let somebody = !matches!(family, Some("connection" | "webhook"));
+            assert_eq!(somebody, !sample.from.is_empty(), "{event_type:?}");
             assert!(
                 sample
                     .from
