@@ -115,7 +115,7 @@ impl Gateway {
             committer.run().await;
         });
         let inflight = Arc::new(Registry::default());
-        let bodies = Bodies::new(self.pool.clone(), Arc::clone(&inflight));
+        let bodies = Bodies::new(self.pool.clone(), Arc::clone(&inflight), Arc::clone(&valve));
         let page = self.config.whatsapp.version_url.clone();
         let keeping = page.map(|page| {
             let keep = versions

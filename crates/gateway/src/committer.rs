@@ -29,7 +29,7 @@ use self::stuck::Stuck;
 use crate::backoff::Backoff;
 use crate::bell::Bell;
 use crate::translate::{self, Numbers, Owner};
-use crate::valve::Valve;
+use crate::valve::{Cause, Valve};
 
 /// Submissions that wait while a group is committed; who submits more waits to submit.
 const WAITING: usize = 4096;
@@ -202,14 +202,14 @@ impl Committer {
                 match timeout(PATIENCE, &mut turn).await {
                     Ok(done) => done?,
                     Err(_) => {
-                        valve.close();
+                        valve.close(Cause::Commits);
                         turn.await?;
                     }
                 }
             }
             match self.stuck.are_many() {
-                true => valve.close(),
-                false => valve.open(),
+                true => valve.close(Cause::Commits),
+                false => valve.open(Cause::Commits),
             }
         }
     }

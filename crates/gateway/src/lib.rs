@@ -19,5 +19,5 @@ pub mod store;
 mod supervisor;
 mod translate;
 pub mod underway;
-mod valve;
+pub mod valve;
 mod version;

@@ -41,7 +41,7 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use self::bodies::Bodies;
 use self::fence::Fenced;
 use self::inflight::Registry;
-use self::patience::{Failed, Limit, Patience, Query};
+use self::patience::{Failed, Limit, Patience, Query, within};
 use self::pending_inbound::LostBodies;
 use self::schema::protocol_devices;
 use crate::hold::Hold;
@@ -190,7 +190,7 @@ impl Store {
         loop {
             metrics::counter!("recado_gateway_store_statements_total").increment(1);
             let outcome = match self.checkout(order, limit.deadline()).await {
-                Ok(mut conn) => statement(&mut conn).await.map_err(Failed::from),
+                Ok(mut conn) => within(statement(&mut conn)).await,
                 Err(failed) => Err(failed),
             };
             match outcome {
@@ -233,6 +233,11 @@ impl Store {
         // Any other error leaves it as it was.
         let _ = asked.await;
         !self.hold.is_lost()
+    }
+
+    /// Whether it is known to be another's.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.hold.is_lost()
     }
 
     /// The device's id for statements that change something.

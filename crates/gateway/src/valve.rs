@@ -1,4 +1,4 @@
-//! Holds back what WhatsApp sends while nothing can be committed.
+//! Holds back what WhatsApp sends while nothing can be committed, or no decrypted body stored.
 //!
 //! The library reads on whatever happens, and keeps what it has read in memory until the hook takes it. So
 //! while the valve is closed each session reads a little and all of them together no more than a
@@ -25,17 +25,25 @@ const TOGETHER: u64 = 64 * 1024 * 1024;
 
 /// One for all sessions of a gateway.
 #[derive(Debug)]
-pub(crate) struct Valve {
+pub struct Valve {
     state: watch::Sender<State>,
     used: AtomicU64,
     per_session: u64,
     together: u64,
 }
 
+/// Who keeps it closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cause {
+    Commits = 1,
+    Bodies = 2,
+}
+
 /// Closings are numbered, so that each begins with a whole budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
-    closed: bool,
+    /// A bit for each [`Cause`].
+    causes: u8,
     number: u64,
     since: Instant,
 }
@@ -50,7 +58,7 @@ impl Valve {
     fn with_budget(per_session: u64, together: u64) -> Self {
         Self {
             state: watch::Sender::new(State {
-                closed: false,
+                causes: 0,
                 number: 0,
                 since: Instant::now(),
             }),
@@ -60,36 +68,47 @@ impl Valve {
         }
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, cause: Cause) {
         self.state.send_if_modified(|state| {
-            if state.closed {
-                return false;
+            let was_open = state.causes == 0;
+            state.causes |= cause as u8;
+            if was_open {
+                self.used.store(0, Ordering::Relaxed);
+                state.number += 1;
             }
-            self.used.store(0, Ordering::Relaxed);
-            state.closed = true;
-            state.number += 1;
-            true
+            was_open
         });
-        metrics::gauge!("recado_gateway_valve_closed").set(1);
+        self.show();
     }
 
-    pub(crate) fn open(&self) {
+    /// It opens when nobody keeps it closed.
+    pub(crate) fn open(&self, cause: Cause) {
         self.state.send_if_modified(|state| {
-            if state.closed {
+            let was_closed = state.causes != 0;
+            state.causes &= !(cause as u8);
+            let opens = was_closed && state.causes == 0;
+            if opens {
                 state.since = Instant::now();
             }
-            std::mem::replace(&mut state.closed, false)
+            opens
         });
-        metrics::gauge!("recado_gateway_valve_closed").set(0);
-        metrics::gauge!("recado_gateway_valve_used_bytes").set(0);
+        self.show();
+    }
+
+    fn show(&self) {
+        let closed = self.state.borrow().causes != 0;
+        metrics::gauge!("recado_gateway_valve_closed").set(if closed { 1 } else { 0 });
+        if !closed {
+            metrics::gauge!("recado_gateway_valve_used_bytes").set(0);
+        }
     }
 
     /// How long it has been open; zero while it is closed.
     pub(crate) fn open_for(&self, now: Instant) -> Duration {
         let state = *self.state.borrow();
-        match state.closed {
-            true => Duration::ZERO,
-            false => now.saturating_duration_since(state.since),
+        match state.causes {
+            0 => now.saturating_duration_since(state.since),
+            _ => Duration::ZERO,
         }
     }
 
@@ -128,7 +147,7 @@ impl Reader {
         let mut changes = self.valve.state.subscribe();
         loop {
             let state = *changes.borrow_and_update();
-            if !state.closed {
+            if state.causes == 0 {
                 return;
             }
             if self.closing != state.number {
@@ -244,16 +263,16 @@ mod tests {
     #[test]
     fn a_closed_one_lets_each_session_read_its_share_and_all_together_the_budget() {
         let valve = Arc::new(Valve::with_budget(10, 25));
-        valve.close();
+        valve.close(Cause::Commits);
         let mut sessions = [valve.reader(), valve.reader(), valve.reader()];
         assert!(admits(&mut sessions[0], 10));
         assert!(!admits(&mut sessions[0], 1), "its share is read");
         assert!(admits(&mut sessions[1], 10));
         assert!(!admits(&mut sessions[2], 6), "the budget is read");
         assert!(admits(&mut sessions[2], 5));
-        valve.open();
+        valve.open(Cause::Commits);
         assert!(admits(&mut sessions[0], 1_000));
-        valve.close();
+        valve.close(Cause::Commits);
         assert!(admits(&mut sessions[0], 10), "the next closing begins anew");
     }
 
@@ -262,19 +281,32 @@ mod tests {
         let valve = Valve::with_budget(1, 1);
         let later = Instant::now() + Duration::from_secs(60);
         assert!(valve.open_for(later) >= Duration::from_secs(60));
-        valve.close();
+        valve.close(Cause::Commits);
         assert_eq!(valve.open_for(later), Duration::ZERO);
-        valve.open();
+        valve.open(Cause::Commits);
         let since = valve.state.borrow().since;
-        valve.open();
+        valve.open(Cause::Commits);
         assert_eq!(valve.state.borrow().since, since, "it was open already");
         assert_eq!(valve.open_for(since), Duration::ZERO);
+    }
+
+    #[test]
+    fn it_stays_closed_until_nobody_keeps_it_so() {
+        let valve = Arc::new(Valve::with_budget(1, 1));
+        valve.close(Cause::Commits);
+        valve.close(Cause::Bodies);
+        valve.open(Cause::Commits);
+        assert!(!admits(&mut valve.reader(), 2));
+        valve.open(Cause::Commits);
+        assert!(!admits(&mut valve.reader(), 2));
+        valve.open(Cause::Bodies);
+        assert!(admits(&mut valve.reader(), 2));
     }
 
     #[tokio::test]
     async fn a_reader_that_waits_goes_on_when_the_valve_opens() {
         let valve = Arc::new(Valve::with_budget(1, 1));
-        valve.close();
+        valve.close(Cause::Commits);
         let (sender, read) = async_channel::unbounded();
         let (out, received) = async_channel::bounded(1);
         let data = TransportEvent::DataReceived(vec![0; 100].into());
@@ -282,7 +314,7 @@ mod tests {
         let task = tokio::spawn(hand_on(read, out, valve.reader(), Arc::default()));
         tokio::task::yield_now().await;
         assert!(received.try_recv().is_err());
-        valve.open();
+        valve.open(Cause::Commits);
         assert!(matches!(
             received.recv().await.unwrap(),
             TransportEvent::DataReceived(bytes) if bytes.len() == 100
@@ -294,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_is_given_up_does_not_wait_for_the_valve() {
         let valve = Arc::new(Valve::with_budget(1, 1));
-        valve.close();
+        valve.close(Cause::Commits);
         let (sender, read) = async_channel::unbounded();
         let (out, received) = async_channel::bounded(1);
         let data = TransportEvent::DataReceived(vec![0; 100].into());

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Uuid as SqlUuid};
@@ -15,12 +16,18 @@ use domain::lease::Lease;
 use domain::statement::Statement;
 use runtime::postgres::Pool;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::inflight::{Key, Registry};
-use super::patience::Failed;
+use super::patience::{Failed, within};
+use crate::valve::{Cause, Valve};
 
 /// Submissions that wait; who submits more waits to submit.
 const WAITING: usize = 1024;
+/// A group that takes longer closes the valve.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often PostgreSQL is asked whether it is back, when nobody has anything to store.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// What one statement takes.
 const ROWS: usize = 500;
 const BYTES: usize = 4 * 1024 * 1024;
@@ -65,10 +72,10 @@ struct Forget {
 
 impl Bodies {
     /// Its tasks end with the last clone.
-    pub fn new(pool: Pool, inflight: Arc<Registry>) -> Self {
+    pub fn new(pool: Pool, inflight: Arc<Registry>, valve: Arc<Valve>) -> Self {
         let (keep, kept) = mpsc::channel(WAITING);
         let (forget, forgotten) = mpsc::channel(WAITING);
-        tokio::spawn(keep_all(pool.clone(), kept));
+        tokio::spawn(keep_all(pool.clone(), kept, valve));
         tokio::spawn(forget_all(pool, Arc::clone(&inflight), forgotten));
         Self {
             keep,
@@ -110,8 +117,22 @@ impl Bodies {
     }
 }
 
-async fn keep_all(pool: Pool, mut submissions: mpsc::Receiver<Keep>) {
-    while let Some(first) = submissions.recv().await {
+async fn keep_all(pool: Pool, mut submissions: mpsc::Receiver<Keep>, valve: Arc<Valve>) {
+    let mut failing = false;
+    loop {
+        // Nobody may be left who tries again.
+        let wait = if failing { HEARTBEAT } else { Duration::MAX };
+        let first = match timeout(wait, submissions.recv()).await {
+            Ok(Some(first)) => first,
+            Ok(None) => return,
+            Err(_) => {
+                failing = pool.get().await.is_err();
+                if !failing {
+                    valve.open(Cause::Bodies);
+                }
+                continue;
+            }
+        };
         let mut group = vec![first];
         let mut size = group[0].size();
         while size.0 < ROWS
@@ -123,7 +144,21 @@ async fn keep_all(pool: Pool, mut submissions: mpsc::Receiver<Keep>) {
             group.push(next);
         }
         metrics::histogram!("recado_gateway_bodies_rows").record(size.0 as f64);
-        keep_group(&pool, group).await;
+        let kept = {
+            let mut keeping = std::pin::pin!(keep_group(&pool, group));
+            match timeout(PATIENCE, &mut keeping).await {
+                Ok(kept) => kept,
+                Err(_) => {
+                    valve.close(Cause::Bodies);
+                    keeping.await
+                }
+            }
+        };
+        failing = !kept;
+        match kept {
+            true => valve.open(Cause::Bodies),
+            false => valve.close(Cause::Bodies),
+        }
     }
 }
 
@@ -143,39 +178,45 @@ impl Keep {
     }
 }
 
-async fn keep_group(pool: &Pool, group: Vec<Keep>) {
+/// Whether PostgreSQL was there.
+async fn keep_group(pool: &Pool, group: Vec<Keep>) -> bool {
     let mut conn = match pool.get().await {
         Ok(conn) => conn,
         Err(error) => {
-            let why = error.to_string();
-            for submission in group {
-                submission.answer(Err(Failed::Unreachable(why.as_str().into())));
-            }
-            return;
+            refuse(group, &error.to_string());
+            return false;
         }
     };
-    match insert(&mut conn, &group).await {
+    match within(insert(&mut conn, &group)).await {
         Ok(held) => answer(group, &held),
-        Err(error) if group.len() > 1 && classify(&error) != Failure::Transient => {
+        Err(Failed::Query(error)) if group.len() > 1 && classify(&error) != Failure::Transient => {
             // One of them is at fault: alone, each has its own answer.
             for submission in group {
                 let alone = std::slice::from_ref(&submission);
-                match insert(&mut conn, alone).await {
+                match within(insert(&mut conn, alone)).await {
                     Ok(held) => answer(vec![submission], &held),
-                    Err(error) => submission.answer(Err(error.into())),
+                    Err(failed) => submission.answer(Err(failed)),
                 }
             }
         }
-        Err(error) => {
-            let why = error.to_string();
+        Err(failed) => {
+            let there =
+                matches!(&failed, Failed::Query(error) if classify(error) != Failure::Transient);
+            let why = failed.to_string();
             let mut group = group.into_iter();
             if let Some(first) = group.next() {
-                first.answer(Err(error.into()));
+                first.answer(Err(failed));
             }
-            for submission in group {
-                submission.answer(Err(Failed::Unreachable(why.as_str().into())));
-            }
+            refuse(group, &why);
+            return there;
         }
+    }
+    true
+}
+
+fn refuse(group: impl IntoIterator<Item = Keep>, why: &str) {
+    for submission in group {
+        submission.answer(Err(Failed::Unreachable(why.into())));
     }
 }
 
@@ -204,13 +245,14 @@ async fn insert(conn: &mut AsyncPgConnection, group: &[Keep]) -> QueryResult<Has
         .iter()
         .map(|lease| (lease.connection_id, lease.epoch))
         .unzip();
-    // Of two with one key the last: one statement cannot change a row twice.
+    // Of two with one key the last: one statement cannot change a row twice. Of one connection's leases one is
+    // held at most.
     let mut seen = HashSet::new();
     let mut rows: Vec<(&Keep, &Body)> = group
         .iter()
         .flat_map(|submission| submission.rows.iter().map(move |row| (submission, row)))
         .rev()
-        .filter(|(submission, row)| seen.insert((submission.device_id, row.key)))
+        .filter(|(submission, row)| seen.insert((submission.lease, row.key)))
         .collect();
     rows.reverse();
     macro_rules! column {
@@ -230,9 +272,9 @@ async fn insert(conn: &mut AsyncPgConnection, group: &[Keep]) -> QueryResult<Has
          written AS (
              INSERT INTO protocol_pending_inbound (device_id, key, chat, sender, message_id, body)
              SELECT device_id, key, chat, sender, message_id, body
-             FROM unnest(?, ?, ?, ?, ?, ?, ?)
-                 AS row (connection_id, device_id, key, chat, sender, message_id, body)
-             JOIN held USING (connection_id)
+             FROM unnest(?, ?, ?, ?, ?, ?, ?, ?)
+                 AS row (connection_id, epoch, device_id, key, chat, sender, message_id, body)
+             JOIN held USING (connection_id, epoch)
              ON CONFLICT (device_id, key)
              DO UPDATE SET body = EXCLUDED.body, stored_at = EXCLUDED.stored_at)
          SELECT connection_id, epoch FROM held",
@@ -240,6 +282,7 @@ async fn insert(conn: &mut AsyncPgConnection, group: &[Keep]) -> QueryResult<Has
     .bind::<Array<SqlUuid>, _>(&connections)
     .bind::<Array<BigInt>, _>(&epochs)
     .bind::<Array<SqlUuid>, _>(column!(|submission, _row| submission.lease.connection_id))
+    .bind::<Array<BigInt>, _>(column!(|submission, _row| submission.lease.epoch))
     .bind::<Array<Integer>, _>(column!(|submission, _row| submission.device_id))
     .bind::<Array<Binary>, _>(column!(|_submission, row| row.key.as_bytes()))
     .bind::<Array<Text>, _>(column!(|_submission, row| row.chat.as_str()))
@@ -260,10 +303,10 @@ async fn forget_all(pool: Pool, inflight: Arc<Registry>, mut submissions: mpsc::
     while submissions.recv_many(&mut group, ROWS).await > 0 {
         let deleted = async {
             let mut conn = pool.get().await?;
-            anyhow::Ok(delete(&mut conn, &group).await?)
+            within(delete(&mut conn, &group)).await
         };
-        if let Err(error) = deleted.await {
-            tracing::warn!("bodies of committed messages are left to age out: {error:#}");
+        if let Err(failed) = deleted.await {
+            tracing::warn!("bodies of committed messages are left to age out: {failed}");
         }
         for submission in group.drain(..) {
             inflight.forgot(submission.lease.connection_id, &submission.keys);

@@ -7,6 +7,7 @@
 //! what the server can tell again: those give up after some seconds. Nothing waits for a row whose own
 //! data is at fault, except where the data were made harmless before.
 
+use std::fmt;
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error, QueryResult};
@@ -18,6 +19,8 @@ use whatsapp_rust::wacore::store::error::StoreError;
 
 /// Long enough for a restart of PostgreSQL, shorter than the library's own five seconds for a teardown.
 const BRIEF: Duration = Duration::from_secs(3);
+/// A statement that takes longer is given up.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often in a row PostgreSQL may answer with an error of unclear cause before it is taken for good.
@@ -70,6 +73,16 @@ pub(super) enum Failed {
     Unreachable(Box<dyn std::error::Error + Send + Sync>),
     Query(Error),
     Closed,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => error.fmt(f),
+            Self::Query(error) => error.fmt(f),
+            Self::Closed => f.write_str("the pool is closed"),
+        }
+    }
 }
 
 impl From<PoolError> for Failed {
@@ -128,7 +141,7 @@ impl Limit {
             tracing::warn!(
                 operation = self.operation,
                 device_id,
-                error = %describe(&failed),
+                error = %failed,
                 "the protocol store waits for PostgreSQL"
             );
             metrics::counter!("recado_gateway_store_waits_total", "operation" => self.operation)
@@ -169,10 +182,13 @@ fn store_error(failed: Failed, device_id: i32) -> StoreError {
     }
 }
 
-fn describe(failed: &Failed) -> String {
-    match failed {
-        Failed::Unreachable(error) => error.to_string(),
-        Failed::Query(error) => error.to_string(),
-        Failed::Closed => "the pool is closed".to_owned(),
+/// The outcome of a statement. A server that has stopped must not stop those who wait for it: the connection is not
+/// used again, since it fails the pool's check.
+pub(super) async fn within<T>(
+    statement: impl Future<Output = QueryResult<T>>,
+) -> Result<T, Failed> {
+    match tokio::time::timeout(LONGEST_STATEMENT, statement).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(Failed::Unreachable("no answer in time".into())),
     }
 }

@@ -134,7 +134,11 @@ impl World {
             pool: self.database.pool(),
             keyring: Arc::new(Keyring::parse(KEYS).unwrap()),
             inflight: Arc::clone(&self.inflight),
-            bodies: Bodies::new(self.database.pool(), Arc::clone(&self.inflight)),
+            bodies: Bodies::new(
+                self.database.pool(),
+                Arc::clone(&self.inflight),
+                Arc::default(),
+            ),
             lost_bodies: Arc::clone(&self.lost) as Arc<dyn LostBodies>,
             underway: Arc::default(),
         }
