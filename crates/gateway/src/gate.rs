@@ -5,7 +5,7 @@
 //! when PostgreSQL has confirmed what this gateway holds so lately that nobody can have taken it; and on one that is
 //! open nothing is said any more once it is known to be another's.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use crate::pulse::Pulse;
 
 /// Others take what a gateway holds three seconds after it renewed last, at the earliest.
 const FRESH: Duration = Duration::from_millis(2500);
+/// The client's hello, and the end of its handshake, which logs it in.
+const LOGIN: usize = 2;
 /// What an attempt to connect waits here; the client gives up after 20 s, and comes again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -79,7 +81,12 @@ impl Turns {
 
     async fn wait(&self) -> anyhow::Result<()> {
         match self.take(Instant::now()) {
-            Some(turn) => sleep_until(turn).await,
+            // Gateways that lose their sockets in one moment don't come back in one.
+            Some(turn) => {
+                let step = self.with(|pace| pace.step());
+                let jitter = step.mul_f64(rand::random());
+                sleep_until(turn + jitter).await;
+            }
             None => anyhow::bail!("too many sessions connect at once"),
         }
         Ok(())
@@ -128,21 +135,35 @@ impl<F: TransportFactory> TransportFactory for Gated<F> {
         anyhow::ensure!(!self.hold.is_lost(), "the session is another gateway's");
         self.pulse.tries(Instant::now());
         let (inner, read) = self.inner.create_transport().await?;
-        let hold = self.hold.clone();
-        Ok((Arc::new(Fenced { inner, hold }), read))
+        let socket = Fenced {
+            inner,
+            hold: self.hold.clone(),
+            confirmed: self.confirmed.clone(),
+            login: AtomicUsize::new(LOGIN),
+        };
+        Ok((Arc::new(socket), read))
     }
 }
 
 /// A socket on which nothing more is said once the session is another gateway's: a client that is cut off in the middle
-/// of a message would refuse it, and WhatsApp then drop it.
+/// of a message would refuse it, and WhatsApp then drop it. Nor does a process that was stopped while it logged in go on
+/// with that: it would end the other's connection.
 struct Fenced {
     inner: Arc<dyn Transport>,
     hold: Hold,
+    confirmed: Confirmed,
+    /// Frames that are still to come until the login is done.
+    login: AtomicUsize,
 }
 
 #[async_trait]
 impl Transport for Fenced {
     async fn send(&self, data: Bytes) -> Result<(), anyhow::Error> {
+        let less = |left: usize| left.checked_sub(1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        if self.login.fetch_update(set, fetch, less).is_ok() {
+            self.confirmed.fresh().await?;
+        }
         anyhow::ensure!(!self.hold.is_lost(), "the session is another gateway's");
         self.inner.send(data).await
     }
@@ -182,14 +203,22 @@ mod tests {
             epoch: 1,
         };
         let (sent, hold) = (Arc::new(Sent::default()), Hold::new(lease));
+        let confirmed = Confirmed::default();
         let socket = Fenced {
             inner: Arc::clone(&sent) as Arc<dyn Transport>,
             hold: hold.clone(),
+            confirmed: confirmed.clone(),
+            login: AtomicUsize::new(1),
         };
+        let mut login = std::pin::pin!(socket.send(Bytes::from_static(b"login")));
+        assert!(futures_util::poll!(login.as_mut()).is_pending());
+        confirmed.at(Instant::now());
+        login.await.unwrap();
+        confirmed.at(Instant::now() - FRESH);
         socket.send(Bytes::from_static(b"before")).await.unwrap();
         hold.lose();
         socket.send(Bytes::from_static(b"after")).await.unwrap_err();
-        assert_eq!(*sent.0.lock().unwrap(), ["before"]);
+        assert_eq!(*sent.0.lock().unwrap(), ["login", "before"]);
     }
 
     #[tokio::test]

@@ -23,6 +23,10 @@ impl Pace {
         }
     }
 
+    pub(crate) fn step(&self) -> Duration {
+        self.step
+    }
+
     /// When the next start may be.
     pub(crate) fn next(&self) -> Instant {
         let ahead = BURST.saturating_sub(self.step);
