@@ -218,16 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_defaults_name_the_real_server_and_parse() {
-        let lines = DEFAULTS.lines().filter(|line| !line.starts_with('#'));
-        let pairs = lines.filter_map(|line| {
-            let (name, value) = line.split_once('=')?;
-            Some((name.trim(), value.trim().trim_matches('"')))
-        });
-        let pairs: Vec<_> = pairs.collect();
-        assert!(pairs.len() >= 4);
-        let config = load(&pairs).unwrap();
-        assert_eq!(config.whatsapp.url.host_str(), Some("web.whatsapp.com"));
+    fn the_embedded_defaults_name_the_real_server_and_in_development_the_simulator() {
+        let (everywhere, development) = DEFAULTS.split_once("[development]").unwrap();
+        let host = |defaults: &'static str| {
+            let lines = defaults.lines().filter(|line| !line.starts_with('#'));
+            let pairs = lines.filter_map(|line| {
+                let (name, value) = line.split_once('=')?;
+                Some((name.trim(), value.trim().trim_matches('"')))
+            });
+            let pairs: Vec<_> = pairs.collect();
+            assert!(!pairs.is_empty());
+            let url = load(&pairs).unwrap().whatsapp.url;
+            url.host_str().map(str::to_owned)
+        };
+        assert_eq!(host(everywhere).as_deref(), Some("web.whatsapp.com"));
+        assert_eq!(host(development).as_deref(), Some("127.0.0.1"));
     }
 
     #[test]
