@@ -1,10 +1,10 @@
 //! What the library calls before it acknowledges a message.
 
 pub(crate) mod lost;
-mod numbers;
+pub(crate) mod numbers;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use domain::keyring::Keyring;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,9 @@ use crate::committer::{Entry, Inbox};
 use crate::store::inflight::{Key, Registry};
 use crate::translate::{Owner, wanted};
 use crate::underway::Underway;
+
+/// The session's client, once there is one.
+pub(crate) type Asked = Arc<OnceLock<Weak<Client>>>;
 
 /// Commits one session's messages. `Ok` only after the commit; while PostgreSQL is away it waits, because the
 /// library does not ask again for a message that was refused.

@@ -9,29 +9,72 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use whatsapp_rust::Jid;
 use whatsapp_rust::types::call::{CallAction, IncomingCall, MissedCall};
-use whatsapp_rust::types::events::{GroupUpdate, Receipt};
+use whatsapp_rust::types::events::{Event, GroupUpdate, Receipt};
 use whatsapp_rust::types::presence::ReceiptType;
 use whatsapp_rust::wacore::stanza::groups::{
     GroupNotificationAction as Action, GroupParticipantInfo,
 };
 use whatsapp_rust::wacore_binary::JidExt;
 
-use crate::translate::{Owner, person};
+use crate::translate::{Numbers, Owner, person, storable_time};
 
 /// Members that are named of a change of a group; there may be a thousand.
 const NAMED: usize = 256;
+/// So many LIDs of one occurrence are worth a look-up.
+const LOOKED_UP: usize = 16;
+
+/// What is to be told of an event.
+pub(crate) fn rows(owner: &Owner, event: &Event, numbers: &Numbers) -> Vec<NewMessage> {
+    match event {
+        Event::Receipt(receipt) => receipts(owner, receipt, numbers),
+        Event::IncomingCall(incoming) => Vec::from_iter(call(owner, incoming, numbers)),
+        Event::MissedCall(missed) => vec![missed_call(owner, missed, numbers)],
+        Event::GroupUpdate(update) => vec![group(owner, update, numbers)],
+        _ => Vec::new(),
+    }
+}
+
+/// The LIDs in an event whose numbers it does not say.
+pub(crate) fn wanted(event: &Event) -> Vec<Jid> {
+    let mut people: Vec<(&Jid, Option<&Jid>)> = Vec::new();
+    match event {
+        Event::Receipt(Receipt { source, .. }) => {
+            people.push((&source.sender, source.sender_alt.as_ref()));
+        }
+        Event::IncomingCall(call) => match &call.action {
+            CallAction::Offer {
+                call_creator,
+                caller_pn,
+                ..
+            } => people.push((call_creator, caller_pn.as_ref())),
+            CallAction::OfferNotice { call_creator, .. } => people.push((call_creator, None)),
+            _ => {}
+        },
+        Event::MissedCall(call) => people.push((&call.from, None)),
+        Event::GroupUpdate(update) => {
+            let by = update.participant.as_ref();
+            people.extend(by.map(|by| (by, update.participant_pn.as_ref())));
+            let members = participants(&update.action).iter();
+            people.extend(members.map(|one| (&one.jid, one.phone_number.as_ref())));
+        }
+        _ => {}
+    }
+    people
+        .into_iter()
+        .filter(|(jid, beside)| jid.server.is_lid_family() && beside.is_none())
+        .map(|(jid, _)| jid.to_non_ad())
+        .take(LOOKED_UP)
+        .collect()
+}
 
 /// One row for each message that a receipt is about; none of what is between devices and servers.
-pub(crate) fn receipts(owner: &Owner, receipt: &Receipt) -> Vec<NewMessage> {
-    let Some(kind) = kind(&receipt.r#type) else {
-        return Vec::new();
-    };
+fn receipts(owner: &Owner, receipt: &Receipt, numbers: &Numbers) -> Vec<NewMessage> {
     let source = &receipt.source;
     let chat = source.chat.to_non_ad_string();
     let sender = source.sender.to_non_ad_string();
-    let from = match source.is_from_me {
-        true => owner.phone_number.clone(),
-        false => person(&source.sender, source.sender_alt.as_ref()),
+    let from = person(owner, &source.sender, source.sender_alt.as_ref(), numbers);
+    let Some(kind) = kind(&receipt.r#type, from == owner.phone_number) else {
+        return Vec::new();
     };
     let mut metadata = json!({"v": 1, "chat": chat, "kind": kind});
     if source.chat.is_group() {
@@ -45,7 +88,7 @@ pub(crate) fn receipts(owner: &Owner, receipt: &Receipt) -> Vec<NewMessage> {
             chat: &chat,
             sender: &sender,
             message_id,
-            timestamp: receipt.timestamp,
+            timestamp: storable_time(receipt.timestamp),
         };
         NewMessage {
             message_id: message_id.clone(),
@@ -58,7 +101,7 @@ pub(crate) fn receipts(owner: &Owner, receipt: &Receipt) -> Vec<NewMessage> {
                 owner,
                 ids::receipt(key, kind),
                 EventType::MessageReceipt,
-                receipt.timestamp,
+                storable_time(receipt.timestamp),
             )
         }
     };
@@ -66,8 +109,10 @@ pub(crate) fn receipts(owner: &Owner, receipt: &Receipt) -> Vec<NewMessage> {
 }
 
 /// As clients know them. What the account's own devices did has `_self`.
-fn kind(receipt: &ReceiptType) -> Option<&'static str> {
+fn kind(receipt: &ReceiptType, own: bool) -> Option<&'static str> {
     Some(match receipt {
+        ReceiptType::Read if own => "read_self",
+        ReceiptType::Played if own => "played_self",
         ReceiptType::Delivered => "delivered",
         ReceiptType::Read => "read",
         ReceiptType::Played => "played",
@@ -79,7 +124,7 @@ fn kind(receipt: &ReceiptType) -> Option<&'static str> {
 }
 
 /// Somebody calls.
-pub(crate) fn call(owner: &Owner, call: &IncomingCall) -> Option<NewMessage> {
+fn call(owner: &Owner, call: &IncomingCall, numbers: &Numbers) -> Option<NewMessage> {
     let (call_id, caller, video, group) = match &call.action {
         CallAction::Offer {
             call_id,
@@ -90,7 +135,7 @@ pub(crate) fn call(owner: &Owner, call: &IncomingCall) -> Option<NewMessage> {
             ..
         } => {
             let group = group_jid.as_ref().map(Jid::to_non_ad_string);
-            let caller = person(call_creator, caller_pn.as_ref());
+            let caller = person(owner, call_creator, caller_pn.as_ref(), numbers);
             (call_id, caller, *is_video, group)
         }
         CallAction::OfferNotice {
@@ -100,32 +145,34 @@ pub(crate) fn call(owner: &Owner, call: &IncomingCall) -> Option<NewMessage> {
             is_group,
         } => {
             let group = is_group.then(|| call.from.to_non_ad_string());
-            (call_id, person(call_creator, None), *is_video, group)
+            let caller = person(owner, call_creator, None, numbers);
+            (call_id, caller, *is_video, group)
         }
         _ => return None,
     };
-    let mut metadata = json!({"v": 1, "call_id": call_id, "video": video});
-    if let Some(group) = &group {
-        metadata["group"] = true.into();
-        metadata["chat"] = group.as_str().into();
-    }
+    let in_group = group.is_some();
     let chat = group.unwrap_or_else(|| call.from.to_non_ad_string());
+    let mut metadata = json!({"v": 1, "chat": chat, "call_id": call_id, "video": video});
+    if in_group {
+        metadata["group"] = true.into();
+    }
     Some(call_row(
         owner,
         call_id,
         chat,
         caller,
         metadata,
-        call.timestamp,
+        storable_time(call.timestamp),
     ))
 }
 
 /// Somebody called while nobody was there to hear it.
-pub(crate) fn missed_call(owner: &Owner, call: &MissedCall) -> NewMessage {
-    let metadata = json!({"v": 1, "call_id": call.call_id, "missed": true});
+fn missed_call(owner: &Owner, call: &MissedCall, numbers: &Numbers) -> NewMessage {
     let chat = call.from.to_non_ad_string();
-    let caller = person(&call.from, None);
-    call_row(owner, &call.call_id, chat, caller, metadata, call.timestamp)
+    let metadata = json!({"v": 1, "chat": chat, "call_id": call.call_id, "missed": true});
+    let caller = person(owner, &call.from, None, numbers);
+    let at = storable_time(call.timestamp);
+    call_row(owner, &call.call_id, chat, caller, metadata, at)
 }
 
 fn call_row(
@@ -152,12 +199,13 @@ fn call_row(
 }
 
 /// A group's members, name or settings changed.
-pub(crate) fn group(owner: &Owner, update: &GroupUpdate) -> NewMessage {
+fn group(owner: &Owner, update: &GroupUpdate, numbers: &Numbers) -> NewMessage {
     let chat = update.group_jid.to_non_ad_string();
+    let at = storable_time(update.timestamp);
     let by = update
         .participant
         .as_ref()
-        .map(|jid| person(jid, update.participant_pn.as_ref()));
+        .map(|jid| person(owner, jid, update.participant_pn.as_ref(), numbers));
     let action = update.action.wire_tag();
     let mut metadata = Map::new();
     metadata.insert("v".to_owned(), 1.into());
@@ -165,16 +213,12 @@ pub(crate) fn group(owner: &Owner, update: &GroupUpdate) -> NewMessage {
     metadata.insert("group".to_owned(), true.into());
     metadata.insert("action".to_owned(), action.into());
     metadata.insert("by".to_owned(), by.clone().into());
-    let details = details(&update.action).into_iter();
+    let named = |jid: &Jid, beside: Option<&Jid>| person(owner, jid, beside, numbers);
+    let details = details(&update.action, named).into_iter();
     metadata.extend(details.map(|(name, value)| (name.to_owned(), value)));
     let notification = update.notification_id.as_deref().unwrap_or_default();
     let name = format!("{chat}/{notification}/{}/{action}", update.action_index);
-    let id = ids::occurrence(
-        owner.connection_id,
-        EventType::GroupUpdate,
-        &name,
-        update.timestamp,
-    );
+    let id = ids::occurrence(owner.connection_id, EventType::GroupUpdate, &name, at);
     NewMessage {
         message_id: notification.to_owned(),
         chat: chat.clone(),
@@ -182,37 +226,35 @@ pub(crate) fn group(owner: &Owner, update: &GroupUpdate) -> NewMessage {
         message_type: "group_update".to_owned(),
         content: action.to_string(),
         metadata: Value::Object(metadata).to_string(),
-        ..row(owner, id, EventType::GroupUpdate, update.timestamp)
+        ..row(owner, id, EventType::GroupUpdate, at)
     }
 }
 
 /// What a change is, beyond its name; of changes that say no more, nothing.
-fn details(action: &Action) -> Vec<(&'static str, Value)> {
+fn details(
+    action: &Action,
+    named: impl Fn(&Jid, Option<&Jid>) -> String,
+) -> Vec<(&'static str, Value)> {
+    let members = || {
+        let people = participants(action).iter().take(NAMED);
+        let named = people.map(|one| named(&one.jid, one.phone_number.as_ref()));
+        ("participants", named.collect())
+    };
     match action {
-        Action::Add {
-            participants,
-            reason,
-        }
-        | Action::Remove {
-            participants,
-            reason,
-        } => {
-            let mut told = vec![members(participants)];
+        Action::Add { reason, .. } | Action::Remove { reason, .. } => {
+            let mut told = vec![members()];
             told.extend(reason.as_deref().map(|reason| ("reason", reason.into())));
             told
         }
-        Action::Promote { participants }
-        | Action::Demote { participants }
-        | Action::Modify { participants }
-        | Action::LinkedGroupPromote { participants }
-        | Action::LinkedGroupDemote { participants } => vec![members(participants)],
-        Action::CreatedMembershipRequests { requests, .. } => vec![members(requests)],
+        Action::Promote { .. }
+        | Action::Demote { .. }
+        | Action::Modify { .. }
+        | Action::LinkedGroupPromote { .. }
+        | Action::LinkedGroupDemote { .. }
+        | Action::CreatedMembershipRequests { .. } => vec![members()],
         Action::RevokedMembershipRequests { participants } => {
             let people = participants.iter().take(NAMED);
-            vec![(
-                "participants",
-                people.map(|jid| person(jid, None)).collect(),
-            )]
+            vec![("participants", people.map(|jid| named(jid, None)).collect())]
         }
         Action::Subject { subject, .. } => vec![("subject", subject.as_str().into())],
         Action::Description { description, .. } => {
@@ -228,10 +270,19 @@ fn details(action: &Action) -> Vec<(&'static str, Value)> {
     }
 }
 
-fn members(people: &[GroupParticipantInfo]) -> (&'static str, Value) {
-    let people = people.iter().take(NAMED);
-    let named = people.map(|one| person(&one.jid, one.phone_number.as_ref()));
-    ("participants", named.collect())
+/// The members that a change is about.
+fn participants(action: &Action) -> &[GroupParticipantInfo] {
+    match action {
+        Action::Add { participants, .. }
+        | Action::Remove { participants, .. }
+        | Action::Promote { participants }
+        | Action::Demote { participants }
+        | Action::Modify { participants }
+        | Action::LinkedGroupPromote { participants }
+        | Action::LinkedGroupDemote { participants } => participants,
+        Action::CreatedMembershipRequests { requests, .. } => requests,
+        _ => &[],
+    }
 }
 
 fn row(owner: &Owner, id: Uuid, event_type: EventType, at: DateTime<Utc>) -> NewMessage {

@@ -174,9 +174,13 @@ pub(crate) fn message(
 }
 
 /// A stanza of which only the envelope could be read.
-pub(crate) fn undecryptable(owner: &Owner, info: &MessageInfo, why: Undecryptable) -> NewMessage {
-    let numbers = Numbers::default();
-    let parties = Parties::of(owner, info, &numbers);
+pub(crate) fn undecryptable(
+    owner: &Owner,
+    info: &MessageInfo,
+    why: Undecryptable,
+    numbers: &Numbers,
+) -> NewMessage {
+    let parties = Parties::of(owner, info, numbers);
     let mut details = metadata::of(&parties);
     metadata::put(&mut details, "reason", Some(why.as_str()));
     NewMessage {
@@ -235,7 +239,8 @@ pub(crate) fn lost(
         timestamp: now.duration_trunc(TimeDelta::days(1)).unwrap_or(now),
         ..Default::default()
     };
-    let mut row = undecryptable(owner, &info, Undecryptable::BodyLost);
+    let nobody = Numbers::default();
+    let mut row = undecryptable(owner, &info, Undecryptable::BodyLost, &nobody);
     row.timestamp = now;
     row
 }
@@ -289,7 +294,7 @@ fn row(
         message_type: String::new(),
         content: String::new(),
         metadata: metadata::written(details),
-        timestamp: info.timestamp,
+        timestamp: storable_time(info.timestamp),
         raw: None,
         media: None,
     }
@@ -302,8 +307,15 @@ fn derived(parties: &Parties<'_>, id: fn(MessageKey<'_>) -> Uuid) -> Uuid {
         chat: &source.chat.to_non_ad_string(),
         sender: &source.sender.to_non_ad_string(),
         message_id: &parties.info().id,
-        timestamp: parties.info().timestamp,
+        timestamp: storable_time(parties.info().timestamp),
     })
+}
+
+/// A time that a stanza says, within what PostgreSQL and RFC 3339 can hold.
+pub(crate) fn storable_time(said: DateTime<Utc>) -> DateTime<Utc> {
+    const YEAR_10000: i64 = 253_402_300_800;
+    let last = DateTime::from_timestamp(YEAR_10000 - 1, 0).unwrap_or(said);
+    said.clamp(DateTime::UNIX_EPOCH, last)
 }
 
 /// The protobuf, without the group's sender keys that may travel in it.

@@ -7,7 +7,7 @@
 //! copy that WhatsApp sends with the next connection is then acknowledged.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,25 +19,23 @@ use domain::lease::Lease;
 use domain::message::{committed_for, storable, storable_id};
 use domain::statement::Statement;
 use runtime::postgres::Pool;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use whatsapp_rust::wacore_binary::{JidExt, Node};
 use whatsapp_rust::{Client, Jid, NodeBuilder, anyhow, async_trait};
 
-use super::Hook;
+use super::{Asked, Hook};
 use crate::backoff::Backoff;
 use crate::committer::Entry;
 use crate::hold::Hold;
 use crate::store::pending_inbound::{LostBodies, LostBody};
 use crate::translate;
 
-/// Longer than the library gathers messages of an offline queue before it commits them (3 s).
-const GRACE: Duration = Duration::from_secs(5);
-/// How long a phone that is asked may take before the message is told as lost. What comes later is told as well.
-const ANEW: Duration = Duration::from_secs(15);
-const LOOK: Duration = Duration::from_millis(500);
-
-/// The session's client, once there is one.
-pub(crate) type Asked = Arc<OnceLock<Weak<Client>>>;
+/// So often it is looked whether the message has arrived: longer than the library gathers messages of an offline
+/// queue before it commits them (3 s).
+const GRACE: usize = 5;
+/// The same after a phone was asked; then the message is told as lost. What comes later is told as well.
+const ANEW: usize = 15;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Finds out what became of one session's missing bodies.
 pub(crate) struct LostMessages {
@@ -140,10 +138,11 @@ async fn settle(hook: &Hook, lease: Lease, pool: &Pool, client: Option<Arc<Clien
     }
 }
 
-/// Whether the message is committed within that time.
-async fn arrives(hook: &Hook, pool: &Pool, name: &Name, within: Duration) -> bool {
-    let begin = Instant::now();
-    loop {
+/// Whether the message is committed before so many looks. What PostgreSQL doesn't answer is no look: as long as it
+/// is away nothing arrives.
+async fn arrives(hook: &Hook, pool: &Pool, name: &Name, mut looks: usize) -> bool {
+    while looks > 0 {
+        sleep(BETWEEN_LOOKS).await;
         let look = async {
             let mut conn = pool.get().await?;
             let connection_id = hook.owner.connection_id;
@@ -153,11 +152,11 @@ async fn arrives(hook: &Hook, pool: &Pool, name: &Name, within: Duration) -> boo
         };
         match look.await {
             Ok(true) => return true,
-            // What could not be found out is asked once more before anything is told.
-            Ok(false) | Err(_) if begin.elapsed() < within => sleep(LOOK).await,
-            Ok(false) | Err(_) => return false,
+            Ok(false) => looks -= 1,
+            Err(_) => {}
         }
     }
+    false
 }
 
 /// The receipt with which a device asks a message's sender to encrypt it anew. Without keys of its own: the sender

@@ -12,13 +12,13 @@ use crate::translate::Numbers;
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Looks numbers up for one batch.
-pub(super) struct LookUp<'a> {
+pub(crate) struct LookUp<'a> {
     client: &'a Client,
     until: Instant,
 }
 
 impl<'a> LookUp<'a> {
-    pub(super) fn new(client: &'a Client) -> Self {
+    pub(crate) fn new(client: &'a Client) -> Self {
         Self {
             client,
             until: Instant::now() + PATIENCE,
@@ -26,7 +26,7 @@ impl<'a> LookUp<'a> {
     }
 
     /// What is known by then; what is cached always is.
-    pub(super) async fn of(&self, lids: &[Jid]) -> Numbers {
+    pub(crate) async fn of(&self, lids: &[Jid]) -> Numbers {
         let mut numbers = Numbers::default();
         for lid in lids {
             let entry = timeout_at(self.until, self.client.get_lid_pn_entry(lid)).await;

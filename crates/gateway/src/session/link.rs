@@ -9,7 +9,7 @@ use domain::connection::{Connection, Pairing, Status};
 use domain::failure::{Failure, classify};
 use domain::lease::Lease;
 use runtime::postgres::Pool;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -25,13 +25,13 @@ use super::Shared;
 use super::acks::Acks;
 use super::ending::Ending;
 use super::signals::{Signal, Signals};
-use super::unreadable::Unreadable;
+use super::unreadable::{self, Unreadable};
 use crate::backoff::Backoff;
 use crate::files::Plain;
 use crate::gate::Gated;
 use crate::hold::Hold;
-use crate::hook::Hook;
-use crate::hook::lost::{Asked, LostMessages};
+use crate::hook::lost::LostMessages;
+use crate::hook::{Asked, Hook};
 use crate::pulse::Pulse;
 use crate::store::{self, Shelf, Store};
 use crate::translate::Owner;
@@ -105,9 +105,11 @@ impl Link {
         };
         let unreadable = Unreadable {
             owner: Arc::clone(owner),
+            client: Arc::clone(&asked),
             keyring: Arc::clone(&shared.keyring),
             inbox: shared.inbox.clone(),
             store: Arc::new(Store::new(shelf.clone(), hold.clone(), device_id)),
+            looks: Arc::new(Semaphore::new(unreadable::AT_ONCE)),
         };
         let sockets = TokioWebSocketTransportFactory::new().with_url(shared.whatsapp.url.as_str());
         let sockets = Gated::new(
@@ -124,6 +126,10 @@ impl Link {
             Arc::clone(&underway),
             shut.clone(),
         );
+        if connection.reason.as_deref() == Some("client_outdated") {
+            // Another gateway may know a newer one by now.
+            shared.versions.recall(&shared.pool).await;
+        }
         let version = shared.versions.current();
         let mut builder = Bot::builder()
             .with_backend(Store::new(shelf, hold.clone(), device_id))
@@ -133,6 +139,7 @@ impl Link {
             .with_inbound_durability_hook(hook)
             .with_event_handler(Signals {
                 owner: Arc::clone(owner),
+                client: Arc::clone(&asked),
                 keyring: Arc::clone(&shared.keyring),
                 inbox: shared.inbox.clone(),
                 unreadable,

@@ -3,13 +3,12 @@
 //! The handler runs where the library dispatches, before it goes on: what it sets is set before the next
 //! stanza is read. It never waits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use domain::connection::{Pairing, Status};
 use domain::keyring::Keyring;
-use domain::message::NewMessage;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use whatsapp_rust::types::events::{
@@ -22,6 +21,8 @@ use super::acks::Acks;
 use super::ending::Ending;
 use super::unreadable::{Unreadable, offer};
 use crate::committer::{Entry, Inbox};
+use crate::hook::Asked;
+use crate::hook::numbers::LookUp;
 use crate::occurrence;
 use crate::pulse::Pulse;
 use crate::translate::{Numbers, Owner};
@@ -53,6 +54,7 @@ const LONGEST_BAN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Listens to one client.
 pub(super) struct Signals {
     pub(super) owner: Arc<Owner>,
+    pub(super) client: Asked,
     pub(super) keyring: Arc<Keyring>,
     pub(super) inbox: Inbox,
     pub(super) unreadable: Unreadable,
@@ -101,18 +103,10 @@ impl EventHandler for Signals {
             Event::Disconnected(_) => Signal::Closed,
             Event::UndecryptableMessage(stanza) => return self.undecryptable(stanza),
             Event::Messages(batch) => return self.event_only(batch),
-            Event::Receipt(receipt) => {
-                return self.tell(occurrence::receipts(&self.owner, receipt));
-            }
-            Event::IncomingCall(call) => {
-                return self.tell(occurrence::call(&self.owner, call));
-            }
-            Event::MissedCall(call) => {
-                return self.tell([occurrence::missed_call(&self.owner, call)]);
-            }
-            Event::GroupUpdate(update) => {
-                return self.tell([occurrence::group(&self.owner, update)]);
-            }
+            Event::Receipt(_)
+            | Event::IncomingCall(_)
+            | Event::MissedCall(_)
+            | Event::GroupUpdate(_) => return self.tell(event),
             Event::RawNode(node) => return self.hear(node),
             Event::ServerAck(ack) => return self.acks.hear(ack),
             Event::PairingQrCodesExhausted(_) => ended("qr_expired"),
@@ -221,10 +215,24 @@ impl Signals {
         }
     }
 
-    fn tell(&self, rows: impl IntoIterator<Item = NewMessage>) {
-        if self.confirmed.load(Ordering::Acquire) {
-            let entries = rows.into_iter().map(|row| Entry::new(row, None)).collect();
-            offer(&self.inbox, &self.owner, entries);
+    /// Who is named by a LID is looked up first; the handler does not wait for that.
+    fn tell(&self, event: Arc<Event>) {
+        if !self.confirmed.load(Ordering::Acquire) {
+            return;
+        }
+        let (inbox, owner) = (self.inbox.clone(), Arc::clone(&self.owner));
+        let tell = move |event: &Event, numbers: &Numbers| {
+            let rows = occurrence::rows(&owner, event, numbers).into_iter();
+            let entries = rows.map(|row| Entry::new(row, None)).collect();
+            offer(&inbox, &owner, entries);
+        };
+        let wanted = occurrence::wanted(&event);
+        match self.client.get().and_then(Weak::upgrade) {
+            Some(client) if !wanted.is_empty() => drop(tokio::spawn(async move {
+                let numbers = LookUp::new(&client).of(&wanted).await;
+                tell(&event, &numbers);
+            })),
+            _ => tell(&event, &Numbers::default()),
         }
     }
 

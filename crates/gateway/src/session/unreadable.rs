@@ -6,30 +6,47 @@
 //! session was, and goes on from there. Those after it in the group, which nobody had read yet, lack the key
 //! as well; the sender is asked for it, and sends each anew.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use domain::keyring::Keyring;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use whatsapp_rust::types::events::UndecryptableMessage;
 use whatsapp_rust::types::message::MessageInfo;
 use whatsapp_rust::waproto::codec::message_decode;
+use whatsapp_rust::waproto::whatsapp as wa;
 
 use crate::committer::{Entry, Inbox};
+use crate::hook::Asked;
+use crate::hook::numbers::LookUp;
 use crate::store::Store;
 use crate::store::pending_inbound::Earlier;
 use crate::translate::{self, Numbers, Owner, Undecryptable};
 
-/// How long a group's message whose key is missing may take to be sent anew before it is told.
-const ANEW: Duration = Duration::from_secs(15);
+/// When it is looked, after the look before, whether a group's message whose key is missing was sent anew; then it is
+/// told. What PostgreSQL doesn't answer is no look: as long as it is away nothing comes to its end.
+const LOOKS: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+/// What is not answered by then, of one look, is nothing to wait for.
+const TRIES: usize = 100;
+/// A whole group may have to be sent anew: so many of one session are looked for at once.
+pub(super) const AT_ONCE: usize = 2;
 
 /// Tells what can't be read, of one session.
 #[derive(Clone)]
 pub(super) struct Unreadable {
     pub(super) owner: Arc<Owner>,
+    pub(super) client: Asked,
     pub(super) keyring: Arc<Keyring>,
     pub(super) inbox: Inbox,
     pub(super) store: Arc<Store>,
+    /// [`AT_ONCE`]
+    pub(super) looks: Arc<Semaphore>,
 }
 
 impl Unreadable {
@@ -46,10 +63,7 @@ impl Unreadable {
         tokio::spawn(async move {
             let (at, settled) = match !settled && this.lacks_group_key(&info).await {
                 false => (came, settled),
-                true => {
-                    sleep(ANEW).await;
-                    (Instant::now(), this.is_in_flight(&info))
-                }
+                true => (Instant::now(), this.is_sent_anew(&info).await),
             };
             if !settled
                 && this.store.is_held().await
@@ -70,6 +84,28 @@ impl Unreadable {
         let group = source.chat.to_string();
         let kept = self.store.has_sender_key(&group, &users);
         source.is_group && !kept.await.unwrap_or(true)
+    }
+
+    async fn is_sent_anew(&self, info: &MessageInfo) -> bool {
+        let (chat, sender) = (info.source.chat.to_string(), info.source.sender.to_string());
+        for pause in LOOKS {
+            for _ in 0..TRIES {
+                sleep(pause).await;
+                if self.store.is_lost() || self.is_in_flight(info) {
+                    return true;
+                }
+                let Ok(_turn) = self.looks.acquire().await else {
+                    return false;
+                };
+                let now = Instant::now();
+                match self.store.earlier(&chat, &sender, &info.id, now).await {
+                    Ok(Earlier::Settled) => return true,
+                    Ok(Earlier::Read(_) | Earlier::Unread) => break,
+                    Err(error) => tracing::debug!(%error, "no look"),
+                }
+            }
+        }
+        false
     }
 
     fn is_in_flight(&self, info: &MessageInfo) -> bool {
@@ -101,10 +137,13 @@ impl Unreadable {
         tracing::warn!(connection_id = %self.owner.connection_id, message_id = info.id,
             reason = why.as_str(), "a message can't be read");
         metrics::counter!("recado_gateway_undecryptable_total").increment(1);
-        Some(Entry::new(
-            translate::undecryptable(&self.owner, info, why),
-            None,
-        ))
+        let wanted = translate::wanted(info, &wa::Message::default());
+        let numbers = match self.client.get().and_then(Weak::upgrade) {
+            Some(client) => LookUp::new(&client).of(&wanted).await,
+            None => Numbers::default(),
+        };
+        let row = translate::undecryptable(&self.owner, info, why, &numbers);
+        Some(Entry::new(row, None))
     }
 }
 

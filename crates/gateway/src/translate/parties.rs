@@ -127,10 +127,14 @@ fn parties_number(jid: &Jid, beside: Option<&Jid>, numbers: &Numbers) -> Option<
     })
 }
 
-/// Somebody by what is said of them alone: digits where one of the two is a number.
-pub(crate) fn person(jid: &Jid, beside: Option<&Jid>) -> String {
-    let number = parties_number(jid, beside, &Numbers::default());
-    number.or_else(|| written(jid)).unwrap_or_default()
+/// Somebody who has part in what is no message: digits where one of the two is a number, or its number is known;
+/// the account's own is written as it was registered.
+pub(crate) fn person(owner: &Owner, jid: &Jid, beside: Option<&Jid>, numbers: &Numbers) -> String {
+    match parties_number(jid, beside, numbers) {
+        Some(digits) if owner.has_number(&Jid::pn(digits.as_str())) => owner.phone_number.clone(),
+        Some(digits) => digits,
+        None => written(jid).unwrap_or_default(),
+    }
 }
 
 /// `None` for an address of nobody.

@@ -265,7 +265,12 @@ fn the_id_is_that_of_the_stanza_whatever_was_learnt_in_between() {
         ..direct()
     });
     assert_ne!(translated(&elsewhere, &says("hi")).id, first.id);
-    let nobody = undecryptable(&owner(), &info(direct()), Undecryptable::Decryption);
+    let nobody = undecryptable(
+        &owner(),
+        &info(direct()),
+        Undecryptable::Decryption,
+        &Numbers::default(),
+    );
     check(&nobody);
     assert_ne!(nobody.id, first.id);
     assert_eq!(nobody.event_type, EventType::MessageUndecryptable);

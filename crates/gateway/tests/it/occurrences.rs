@@ -2,7 +2,7 @@
 
 use domain::webhook::Webhook;
 use serde_json::json;
-use testkit::eventually;
+use testkit::{Payloads, eventually};
 
 use crate::rig::{ANA, EventRow, LIMIT, NUMBER, Rig};
 use crate::sending::{ana, ask, text};
@@ -10,14 +10,20 @@ use crate::sending::{ana, ask, text};
 const BOB: &str = "5511933334444";
 
 async fn wait_for(rig: &Rig, webhook: &Webhook, count: usize) -> Vec<EventRow> {
-    eventually(LIMIT, async || {
+    let events = eventually(LIMIT, async || {
         let events = rig.events(webhook).await;
         match events.len() >= count {
             true => Ok(events),
             false => Err(format!("{events:?}")),
         }
     })
-    .await
+    .await;
+    let payloads = Payloads::default();
+    for body in rig.bodies(webhook).await {
+        let checked = payloads.check_value(&body);
+        checked.unwrap_or_else(|why| panic!("{body}: {why}"));
+    }
+    events
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,6 +50,34 @@ async fn what_became_of_a_sent_message_is_told() {
         events[0].metadata["kind"] == "read"
     })
     .await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_known_by_number_is_named_by_it_where_whatsapp_says_a_lid() {
+    let rig = Rig::start().await;
+    let webhook = rig.webhook(&["message.receipt"]).await;
+    let gateway = rig.gateway();
+    rig.link(NUMBER).await;
+    rig.send(json!({"to": NUMBER, "from": ANA, "text": "Oi", "addressing": "lid"}))
+        .await;
+    rig.wait_for_acks(NUMBER).await;
+    let by_lid = |from: &str, kind: &str| {
+        json!({"account": NUMBER, "from": from, "ids": [format!("3EB0{kind}")], "kind": kind,
+             "addressing": "lid"})
+    };
+    for (from, kind) in [(ANA, "read"), (BOB, "delivered"), (ANA, "read_self")] {
+        rig.post("/admin/receipts", by_lid(from, kind).to_string())
+            .await;
+    }
+    let events = wait_for(&rig, &webhook, 3).await;
+    let mut told: Vec<_> = events
+        .iter()
+        .map(|event| (event.message_id.as_str(), event.from.as_str()))
+        .collect();
+    told.sort_unstable();
+    assert!(told[0].1.ends_with("@lid"), "nobody knows Bob: {told:?}");
+    assert_eq!(told[1..], [("3EB0read", ANA), ("3EB0read_self", NUMBER)]);
     gateway.stop().await;
 }
 

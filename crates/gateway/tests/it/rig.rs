@@ -73,6 +73,8 @@ pub(crate) struct EventRow {
     pub(crate) event_type: String,
     #[diesel(sql_type = Text)]
     pub(crate) message_id: String,
+    #[diesel(sql_type = Text)]
+    pub(crate) from: String,
     #[diesel(sql_type = Json)]
     pub(crate) metadata: Value,
 }
@@ -276,13 +278,34 @@ impl Rig {
     /// The events of a webhook in the order of their commit.
     pub(crate) async fn events(&self, webhook: &Webhook) -> Vec<EventRow> {
         Statement::new(
-            "SELECT event_type, message_id, metadata FROM whatsapp_webhook_events
-             WHERE webhook_id = ? ORDER BY sequence",
+            r#"SELECT event_type, message_id, "from", metadata FROM whatsapp_webhook_events
+             WHERE webhook_id = ? ORDER BY sequence"#,
         )
         .bind::<SqlUuid, _>(webhook.id)
         .load(&mut self.conn().await)
         .await
         .unwrap()
+    }
+
+    /// What the events would be delivered as.
+    pub(crate) async fn bodies(&self, webhook: &Webhook) -> Vec<Value> {
+        #[derive(QueryableByName)]
+        struct Body {
+            #[diesel(sql_type = Json)]
+            body: Value,
+        }
+        let bodies: Vec<Body> = Statement::new(
+            r#"SELECT json_build_object('client_id', client_id, 'message_id', message_id, 'from', "from",
+                   'to', "to", 'type', message_type, 'content', content, 'metadata', metadata,
+                   'timestamp', to_char("timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+                   'event', event_type, 'event_id', id, 'connection_id', connection_id) AS body
+               FROM whatsapp_webhook_events WHERE webhook_id = ? ORDER BY sequence"#,
+        )
+        .bind::<SqlUuid, _>(webhook.id)
+        .load(&mut self.conn().await)
+        .await
+        .unwrap();
+        bodies.into_iter().map(|Body { body }| body).collect()
     }
 
     /// All messages, in the order of their commit.
