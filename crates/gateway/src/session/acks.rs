@@ -6,7 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use whatsapp_rust::types::events::ServerAck;
 
-type Waiting = HashMap<String, oneshot::Sender<Result<(), String>>>;
+type Waiting = HashMap<String, oneshot::Sender<Result<(), No>>>;
+
+/// Why a message was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum No {
+    /// WhatsApp's code. It will never take it.
+    Refused(String),
+    /// It may take the same later.
+    Later(String),
+}
 
 /// Of one session. Clones are one and the same.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +26,7 @@ pub(super) struct Acks(Arc<Mutex<Waiting>>);
 pub(super) struct Expected {
     acks: Acks,
     message_id: String,
-    answer: oneshot::Receiver<Result<(), String>>,
+    answer: oneshot::Receiver<Result<(), No>>,
 }
 
 impl Acks {
@@ -38,7 +47,11 @@ impl Acks {
         }
         if let Some(sender) = self.waiting().remove(&ack.id) {
             // Nobody waits any more when it took too long.
-            let _ = sender.send(ack.error.clone().map_or(Ok(()), Err));
+            let _ = sender.send(
+                ack.error
+                    .as_deref()
+                    .map_or(Ok(()), |code| Err(No::of(code))),
+            );
         }
     }
 
@@ -48,17 +61,41 @@ impl Acks {
     }
 }
 
+impl No {
+    /// Of the codes that WhatsApp answers with, these speak of the moment: it is not ready (421), or asked too
+    /// much (429), or in trouble (5xx).
+    fn of(code: &str) -> Self {
+        match code.parse() {
+            Ok(421 | 429 | 500..600) => Self::Later(code.to_owned()),
+            _ => Self::Refused(code.to_owned()),
+        }
+    }
+}
+
 impl Expected {
-    /// `Err` is WhatsApp's code for why it refused the message.
-    pub(super) async fn answer(&mut self) -> Result<(), String> {
-        (&mut self.answer)
-            .await
-            .unwrap_or_else(|_| Err("the session sent it twice".to_owned()))
+    pub(super) async fn answer(&mut self) -> Result<(), No> {
+        let twice = || No::Later("the session sent it twice".to_owned());
+        (&mut self.answer).await.unwrap_or_else(|_| Err(twice()))
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
         self.acks.waiting().remove(&self.message_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_speak_of_the_moment_do_not_refuse_a_message_for_good() {
+        for code in ["421", "429", "500", "503", "599"] {
+            assert_eq!(No::of(code), No::Later(code.to_owned()));
+        }
+        for code in ["400", "403", "404", "420", "479", "600", "", "later"] {
+            assert_eq!(No::of(code), No::Refused(code.to_owned()));
+        }
     }
 }

@@ -18,7 +18,7 @@ use whatsapp_rust::send::{SendError, SendOptions};
 use whatsapp_rust::waproto::whatsapp as wa;
 use whatsapp_rust::{Client, Jid};
 
-use super::acks::Acks;
+use super::acks::{Acks, No};
 use crate::bell::Bell;
 use crate::compose::compose;
 use crate::files::{Failure, Files, Placed};
@@ -187,7 +187,10 @@ impl Sending {
         }
         match timeout(ANSWER, expected.answer()).await {
             Ok(Ok(())) => Verdict::Sent,
-            Ok(Err(code)) => Verdict::Refused(format!("WhatsApp refused it: {code}")),
+            Ok(Err(No::Refused(code))) => Verdict::Refused(format!("WhatsApp refused it: {code}")),
+            Ok(Err(No::Later(code))) => {
+                Verdict::Unconfirmed(format!("WhatsApp did not take it for now: {code}"))
+            }
             Err(_) => Verdict::Unconfirmed("WhatsApp did not answer".to_owned()),
         }
     }
