@@ -129,7 +129,7 @@ pub struct Outgoing {
 #[derive(Debug)]
 pub enum Next {
     Now(Box<Outgoing>),
-    /// The first one waits for so many seconds.
+    /// All wait, the first of them for so many seconds.
     In(f64),
     Nothing,
 }
@@ -228,7 +228,7 @@ impl Outgoing {
         Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
-    /// A session's next message: in order, each waits for the one before it.
+    /// A session's next message: in order. One that waits holds up those to the same address, and no others.
     pub async fn next(conn: &mut AsyncPgConnection, connection_id: Uuid) -> QueryResult<Next> {
         #[derive(QueryableByName)]
         struct First {
@@ -240,9 +240,13 @@ impl Outgoing {
         let first: Option<First> = Statement::new(concat!(
             "SELECT ",
             columns!(),
-            ", extract(epoch FROM due_at - now())::float8 AS seconds FROM whatsapp_outbox
-             WHERE connection_id = ? AND status = 'queued' ORDER BY id LIMIT 1"
+            r#", extract(epoch FROM due_at - now())::float8 AS seconds FROM whatsapp_outbox
+             WHERE connection_id = ? AND status = 'queued' AND (due_at > now() OR "to" <> ALL (ARRAY(
+                 SELECT "to" FROM whatsapp_outbox
+                 WHERE connection_id = ? AND status = 'queued' AND due_at > now())))
+             ORDER BY due_at > now(), CASE WHEN due_at > now() THEN due_at END, id LIMIT 1"#
         ))
+        .bind::<SqlUuid, _>(connection_id)
         .bind::<SqlUuid, _>(connection_id)
         .get_result(conn)
         .await

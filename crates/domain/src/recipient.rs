@@ -34,7 +34,9 @@ impl FromStr for Recipient {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let local = |user: &str, signs: &[u8]| {
             let sign = |byte: u8| byte.is_ascii_digit() || signs.contains(&byte);
-            (1..=LONGEST).contains(&user.len()) && user.bytes().all(sign)
+            user.len() <= LONGEST
+                && user.bytes().any(|byte| byte.is_ascii_digit())
+                && user.bytes().all(sign)
         };
         match text.trim().split_once('@') {
             None | Some((_, "s.whatsapp.net" | "c.us")) => {
@@ -73,6 +75,8 @@ mod tests {
             ("status@broadcast", None),
             ("120363021033254949@newsletter", None),
             ("x@g.us", None),
+            ("-@g.us", None),
+            ("@g.us", None),
             ("@lid", None),
             ("", None),
             ("12", None),

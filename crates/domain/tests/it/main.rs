@@ -11,6 +11,7 @@ mod leases;
 mod ledger;
 mod migrations;
 mod order;
+mod outbox;
 mod parking;
 mod partitions;
 mod peers;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 use whatsapp_rust::send::{SendError, SendOptions};
 use whatsapp_rust::waproto::whatsapp as wa;
-use whatsapp_rust::{Client, Jid};
+use whatsapp_rust::{Client, IqError, Jid};
 
 use super::acks::{Acks, No};
 use crate::bell::Bell;
@@ -58,6 +58,7 @@ pub(super) struct Sending {
 }
 
 /// What became of an attempt.
+#[derive(Debug)]
 enum Verdict {
     Sent,
     /// WhatsApp or the library will never take it.
@@ -181,8 +182,7 @@ impl Sending {
             .send_message_with_options(to, message.clone(), options);
         match timeout(SEND, sending).await {
             Ok(Ok(_)) => {}
-            Ok(Err(SendError::InvalidRequest(why))) => return Verdict::Refused(why),
-            Ok(Err(error)) => return Verdict::Unconfirmed(error.to_string()),
+            Ok(Err(error)) => return failed(&error),
             Err(_) => return Verdict::Unconfirmed("it took too long to send".to_owned()),
         }
         match timeout(ANSWER, expected.answer()).await {
@@ -211,10 +211,61 @@ impl Sending {
     }
 }
 
+/// What WhatsApp answers to what is asked for before a message is sent: who is in a group, which devices somebody has.
+fn failed(error: &SendError) -> Verdict {
+    match error {
+        SendError::InvalidRequest(why) => Verdict::Refused(why.clone()),
+        SendError::Iq(IqError::ServerError {
+            code: code @ 400..500,
+            text,
+            backoff: None,
+            ..
+        }) if !matches!(code, 408 | 421 | 429) => {
+            Verdict::Refused(format!("WhatsApp refused it: {code} {text}"))
+        }
+        error => Verdict::Unconfirmed(error.to_string()),
+    }
+}
+
 fn second(at: DateTime<Utc>) -> DateTime<Utc> {
     at.duration_trunc(TimeDelta::seconds(1)).unwrap_or(at)
 }
 
 fn count(outcome: &'static str) {
     metrics::counter!("recado_gateway_sent_total", "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(code: u16, backoff: Option<u32>) -> SendError {
+        SendError::Iq(IqError::ServerError {
+            code,
+            text: "item-not-found".to_owned(),
+            error_type: None,
+            backoff,
+        })
+    }
+
+    #[test]
+    fn an_error_of_the_request_is_a_refusal_and_one_of_the_moment_is_none() {
+        for code in [400, 401, 403, 404, 406, 499] {
+            match failed(&answered(code, None)) {
+                Verdict::Refused(why) => assert!(why.contains(&format!("{code} item-not-found"))),
+                other => panic!("{code}: {other:?}"),
+            }
+        }
+        for error in [
+            answered(408, None),
+            answered(429, None),
+            answered(403, Some(3)),
+            answered(500, None),
+            answered(503, None),
+            SendError::Iq(IqError::Timeout),
+            SendError::NotLoggedIn,
+        ] {
+            assert!(matches!(failed(&error), Verdict::Unconfirmed(_)), "{error}");
+        }
+    }
 }

@@ -230,3 +230,20 @@ async fn what_can_never_be_sent_fails_with_its_reason_and_holds_up_nothing() {
     assert_eq!(rig.wait_for_rows(1).await.len(), 1);
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_the_account_is_not_in_is_refused_at_once() {
+    let rig = Rig::start().await;
+    let gateway = rig.gateway();
+    let linked = rig.link(NUMBER).await;
+    let nowhere = "120363021033254949@g.us";
+    let asked = ask(&rig, &linked, nowhere, "3EB0000000000000000001", &text("x")).await;
+    let failed = settled(&rig, &asked).await;
+    assert_eq!((failed.status.as_str(), failed.attempts), ("failed", 0));
+    let error = failed.error.unwrap();
+    assert!(
+        error.contains("refused") && error.contains("404"),
+        "{error}"
+    );
+    gateway.stop().await;
+}

@@ -1,0 +1,75 @@
+use domain::outbox::{Body, Content, NewOutgoing, Next, Outgoing};
+
+use crate::world::{World, lease};
+
+const ANA: &str = "5511911112222@s.whatsapp.net";
+const BIA: &str = "5511933334444@s.whatsapp.net";
+
+fn text() -> Content {
+    Content {
+        body: Body::Text {
+            text: "Olá!".to_owned(),
+        },
+        reply_to: None,
+    }
+}
+
+async fn ask(world: &World, to: &str, id: &str) -> Outgoing {
+    let new = NewOutgoing {
+        client_id: world.connection.client_id,
+        connection_id: world.connection.id,
+        idempotency_key: None,
+        message_id: id,
+        to,
+        content: &text(),
+    };
+    Outgoing::insert(&mut world.conn().await, &new)
+        .await
+        .unwrap()
+}
+
+async fn next(world: &World) -> Next {
+    Outgoing::next(&mut world.conn().await, world.connection.id)
+        .await
+        .unwrap()
+}
+
+async fn next_id(world: &World) -> String {
+    match next(world).await {
+        Next::Now(outgoing) => outgoing.message_id,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn settle(world: &World, outgoing: &Outgoing) {
+    let lease = lease(world.connection.id);
+    let failed = outgoing.fail(&mut world.conn().await, lease, "x").await;
+    failed.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_waits_holds_up_those_to_the_same_address_and_no_others() {
+    let world = World::new().await;
+    let first = ask(&world, ANA, "A1").await;
+    ask(&world, ANA, "A2").await;
+    let bia = ask(&world, BIA, "B1").await;
+    assert_eq!(next_id(&world).await, "A1");
+
+    let mut conn = world.conn().await;
+    let lease = lease(world.connection.id);
+    first
+        .postpone(&mut conn, lease, 60.0, "no answer")
+        .await
+        .unwrap();
+    assert_eq!(next_id(&world).await, "B1");
+    settle(&world, &bia).await;
+    match next(&world).await {
+        Next::In(seconds) => assert!((50.0..=60.0).contains(&seconds), "{seconds}"),
+        other => panic!("{other:?}"),
+    }
+
+    world.sql("UPDATE whatsapp_outbox SET due_at = now()").await;
+    assert_eq!(next_id(&world).await, "A1");
+    settle(&world, &first).await;
+    assert_eq!(next_id(&world).await, "A2");
+}
