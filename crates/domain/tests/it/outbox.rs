@@ -73,3 +73,43 @@ async fn a_message_that_waits_holds_up_those_to_the_same_address_and_no_others()
     settle(&world, &first).await;
     assert_eq!(next_id(&world).await, "A2");
 }
+
+#[tokio::test]
+async fn a_deleted_connection_finds_its_messages_without_reading_those_of_others() {
+    #[derive(QueryableByName)]
+    struct Read {
+        #[diesel(sql_type = BigInt)]
+        rows: i64,
+    }
+    let world = World::new().await;
+    ask(&world, ANA, "A1").await;
+    let mut conn = world.conn().await;
+    let other = connect(&mut conn, world.client.id, "5511955556666").await;
+    let many = format!(
+        r#"INSERT INTO whatsapp_outbox (id, client_id, connection_id, request_hash, message_id, "to", content,
+               status, settled_at)
+           SELECT gen_random_uuid(), {}, '{}', '', n::text, '{ANA}', '{{}}', 'sent', now()
+           FROM generate_series(1, 5000) AS n"#,
+        world.client.id, other.id
+    );
+    world.sql(&many).await;
+    let read = conn
+        .transaction(async |conn| {
+            let deleted = format!(
+                "DELETE FROM whatsapp_connections WHERE id = '{}'",
+                world.connection.id
+            );
+            conn.batch_execute(&deleted).await?;
+            let read: Read = Statement::new(
+                "SELECT (coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS rows
+                 FROM pg_stat_xact_user_tables WHERE relname = 'whatsapp_outbox'",
+            )
+            .get_result(conn)
+            .await?;
+            diesel::QueryResult::Ok(read.rows)
+        })
+        .await;
+    assert_eq!(read.unwrap(), 1);
+    let left = world.count("SELECT count(*) FROM whatsapp_outbox").await;
+    assert_eq!(left, 5000);
+}

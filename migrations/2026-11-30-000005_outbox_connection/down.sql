@@ -1,0 +1,1 @@
+DROP INDEX whatsapp_outbox_connection;
