@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use url::{Host, Url};
@@ -18,9 +18,11 @@ const LONGEST: usize = 2048;
 const LOOKUP: Duration = Duration::from_secs(2);
 
 /// An absolute http or https URL with a host and without credentials, as its client wrote it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
 pub(crate) struct OutsideUrl {
     text: String,
+    #[serde(skip)]
     url: Url,
 }
 

@@ -94,6 +94,8 @@ pub struct NewOutgoing<'a> {
     pub client_id: i32,
     pub connection_id: Uuid,
     pub idempotency_key: Option<&'a str>,
+    /// What the client asked for, as it came: another request under its key differs in this.
+    pub request: &'a [u8],
     pub message_id: &'a str,
     /// An address.
     pub to: &'a str,
@@ -141,19 +143,10 @@ macro_rules! columns {
     };
 }
 
-impl NewOutgoing<'_> {
-    /// Two requests that ask for the same have the same.
-    fn hash(&self) -> Vec<u8> {
-        let asked = (self.connection_id, self.to, self.content);
-        let asked = serde_json::to_vec(&asked).expect("texts and numbers can be written as JSON");
-        Sha256::digest(asked).to_vec()
-    }
-}
-
 impl Outgoing {
     /// Whether it is what this request asks for.
-    pub fn is_of(&self, new: &NewOutgoing<'_>) -> bool {
-        self.request_hash == new.hash()
+    pub fn is_of(&self, request: &[u8]) -> bool {
+        self.request_hash == hash(request)
     }
 
     /// Writes a request down. Where its key was used before, returns what that request became.
@@ -170,7 +163,7 @@ impl Outgoing {
         .bind::<Integer, _>(new.client_id)
         .bind::<SqlUuid, _>(new.connection_id)
         .bind::<Nullable<Text>, _>(new.idempotency_key)
-        .bind::<Binary, _>(new.hash())
+        .bind::<Binary, _>(hash(new.request))
         .bind::<Text, _>(new.message_id)
         .bind::<Text, _>(new.to)
         .bind::<Json, _>(&content)
@@ -355,6 +348,10 @@ impl Outgoing {
         .await
         .map(drop)
     }
+}
+
+fn hash(request: &[u8]) -> Vec<u8> {
+    Sha256::digest(request).to_vec()
 }
 
 #[derive(QueryableByName)]

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::jid::Jid;
 
 /// A number in digits, as it was given: 7 to 15 of them (E.164), no leading 0.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Phone(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -2,13 +2,14 @@
 
 use std::str::FromStr;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::jid::Jid;
 use crate::phone::{Phone, PhoneError};
 
 /// The address of a person or a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Recipient(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

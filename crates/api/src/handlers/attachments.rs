@@ -4,7 +4,7 @@ use diesel_async::AsyncPgConnection;
 use domain::media::{File, Kind};
 use domain::outbox::{Attachment, Source};
 use domain::upload::Upload;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::sending::checked;
@@ -16,7 +16,7 @@ use crate::state::State;
 const LONGEST_CAPTION: usize = 4096;
 const LONGEST_NAME: usize = 255;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Attached {
     url: Option<OutsideUrl>,

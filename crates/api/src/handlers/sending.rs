@@ -26,7 +26,7 @@ const LONGEST_TEXT: usize = 65_536;
 const LONGEST_NAME: usize = 1_000;
 const LONGEST_EMOJI: usize = 64;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct Send {
     user_id: Uuid,
@@ -44,7 +44,7 @@ pub(crate) struct Send {
     reply_to: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Location {
     latitude: f64,
@@ -53,7 +53,7 @@ struct Location {
     address: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Contact {
     name: String,
@@ -61,7 +61,7 @@ struct Contact {
     phone_number: Phone,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Reaction {
     message_id: String,
@@ -81,28 +81,25 @@ pub(crate) async fn send(
     IdempotencyKey(key): IdempotencyKey,
     Body(request): Body<Send>,
 ) -> Result<HttpResponse, ApiError> {
-    let said = request.said()?;
-    if let Said::File(kind, file) = &said {
-        file.check_url(&state, *kind).await?;
-    }
-    let outgoing = {
-        let mut conn = state.connection().await?;
-        let found = Connection::of_user(&mut conn, client.id, request.user_id).await?;
-        let connection = found.ok_or_else(|| ApiError::not_found(NO_CONNECTION))?;
-        let message_id = message_id();
-        let new = NewOutgoing {
-            client_id: client.id,
-            connection_id: connection.id,
-            idempotency_key: key.as_deref(),
-            message_id: &message_id,
-            to: request.to.as_str(),
-            content: &request
-                .content(said, &state, &mut conn, &connection)
-                .await?,
-        };
-        insert(&mut conn, &connection, &new).await?
+    let asked = serde_json::to_vec(&request)?;
+    let known = match key.as_deref() {
+        Some(key) => {
+            let mut conn = state.connection().await?;
+            Outgoing::of_key(&mut conn, client.id, key).await?
+        }
+        None => None,
     };
-    state.ring_gateways().await;
+    // What is looked up for a request may have changed since it came first.
+    let outgoing = match known {
+        Some(outgoing) => outgoing,
+        None => write(&state, client.id, key.as_deref(), &request, &asked).await?,
+    };
+    if !outgoing.is_of(&asked) {
+        return Err(ApiError::unprocessable(
+            Kind::KeyUsed,
+            "This Idempotency-Key was used for another message.",
+        ));
+    }
     let settled = wait::until(state.gateway_wait, async || {
         let mut conn = state.connection().await?;
         let found = Outgoing::find(&mut conn, outgoing.id).await?;
@@ -111,30 +108,41 @@ pub(crate) async fn send(
     answer(&settled.await?.unwrap_or(outgoing))
 }
 
-async fn insert(
-    conn: &mut AsyncPgConnection,
-    connection: &Connection,
-    new: &NewOutgoing<'_>,
+/// Checks a request and writes it down for the gateways. When another was written under its key meanwhile,
+/// returns that one.
+async fn write(
+    state: &State,
+    client_id: i32,
+    key: Option<&str>,
+    request: &Send,
+    asked: &[u8],
 ) -> Result<Outgoing, ApiError> {
-    let known = match new.idempotency_key {
-        Some(key) => Outgoing::of_key(conn, new.client_id, key).await?,
-        None => None,
-    };
-    let outgoing = match known {
-        Some(outgoing) => outgoing,
-        None if connection.status != Status::Connected.as_str() => {
+    let said = request.said()?;
+    if let Said::File(kind, file) = &said {
+        file.check_url(state, *kind).await?;
+    }
+    let outgoing = {
+        let mut conn = state.connection().await?;
+        let found = Connection::of_user(&mut conn, client_id, request.user_id).await?;
+        let connection = found.ok_or_else(|| ApiError::not_found(NO_CONNECTION))?;
+        let content = request.content(said, state, &mut conn, &connection).await?;
+        if connection.status != Status::Connected.as_str() {
             let detail = format!("The session is {}: connect it first.", connection.status);
             return Err(ApiError::conflict(Kind::NotConnected, detail));
         }
-        None => Outgoing::insert(conn, new).await?,
+        let new = NewOutgoing {
+            client_id,
+            connection_id: connection.id,
+            idempotency_key: key,
+            request: asked,
+            message_id: &message_id(),
+            to: request.to.as_str(),
+            content: &content,
+        };
+        Outgoing::insert(&mut conn, &new).await?
     };
-    match outgoing.is_of(new) {
-        true => Ok(outgoing),
-        false => Err(ApiError::unprocessable(
-            Kind::KeyUsed,
-            "This Idempotency-Key was used for another message.",
-        )),
-    }
+    state.ring_gateways().await;
+    Ok(outgoing)
 }
 
 fn answer(outgoing: &Outgoing) -> Result<HttpResponse, ApiError> {

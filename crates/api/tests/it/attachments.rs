@@ -184,3 +184,32 @@ async fn an_upload_is_bounded_and_says_what_it_is() {
     let other = api.tenant("other").await;
     assert_eq!(upload(&other, "image/png", b"a".to_vec()).await.status, 201);
 }
+
+#[tokio::test]
+async fn a_repeated_request_is_answered_from_the_first_when_its_file_is_gone() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    let gateway = Gateway::start(&api);
+    let user = Uuid::new_v4();
+    connected(&api, &acme, user).await;
+    let uploaded = upload(&acme, "image/png", b"a".to_vec()).await;
+    let body = asked(
+        user,
+        "image",
+        json!({"media_id": uploaded.json()["media"]["id"]}),
+    );
+    let under_key = async || {
+        let request = acme.request(Method::POST, SEND);
+        Answer::of(request.header("Idempotency-Key", "order-1").json(&body)).await
+    };
+    let first = under_key().await.ok();
+    drop(gateway);
+    let gone =
+        "DELETE FROM whatsapp_uploads; UPDATE whatsapp_connections SET status = 'disconnected'";
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut *acme.conn().await, gone)
+        .await
+        .unwrap();
+    assert_eq!(under_key().await.ok(), first);
+    let other = acme.request(Method::POST, SEND).json(&body);
+    assert_eq!(Answer::of(other).await.field(), "image.media_id");
+}

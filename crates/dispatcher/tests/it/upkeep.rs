@@ -29,6 +29,7 @@ async fn ask(conn: &mut AsyncPgConnection, hook: &Hook, age: &str) -> Uuid {
         client_id: hook.connection.client_id,
         connection_id: hook.connection.id,
         idempotency_key: None,
+        request: b"{}",
         message_id: "3EB0",
         to: "5511999999999@s.whatsapp.net",
         content: &content,

@@ -19,6 +19,7 @@ async fn ask(world: &World, to: &str, id: &str) -> Outgoing {
         client_id: world.connection.client_id,
         connection_id: world.connection.id,
         idempotency_key: None,
+        request: b"{}",
         message_id: id,
         to,
         content: &text(),

@@ -27,6 +27,7 @@ pub(crate) async fn ask(
         client_id: from.client_id,
         connection_id: from.id,
         idempotency_key: None,
+        request: b"{}",
         message_id: id,
         to,
         content,
