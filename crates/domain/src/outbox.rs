@@ -13,9 +13,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::inbox::{self, Accepted};
+use crate::jid::Jid;
 use crate::lease::Lease;
 use crate::media::Kind;
 use crate::message::NewMessage;
+use crate::phone::Phone;
 use crate::statement::Statement;
 
 /// What is sent.
@@ -361,41 +363,133 @@ struct Waiting {
 }
 
 impl Target {
-    /// A message that a connection received or sent, by WhatsApp's id for it.
+    /// A message that a connection received or sent in the chat with an address, by WhatsApp's id for it.
     pub async fn find(
         conn: &mut AsyncPgConnection,
         client_id: i32,
         connection_id: Uuid,
+        to: &str,
         message_id: &str,
     ) -> QueryResult<Option<Self>> {
-        #[derive(QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = Text)]
-            event_type: String,
-            #[diesel(sql_type = Text)]
-            from: String,
-            #[diesel(sql_type = Text)]
-            content: String,
-        }
-        let row: Option<Row> = Statement::new(
-            r#"SELECT event_type, "from", left(content, 1024) AS content FROM whatsapp_messages
+        let rows: Vec<Candidate> = Statement::new(
+            r#"SELECT event_type, chat, "from", "to", metadata->>'sender_pn' AS sender_pn,
+                   metadata->>'sender_lid' AS sender_lid, left(content, 1024) AS content
+               FROM whatsapp_messages
                WHERE connection_id = ? AND message_id = ? AND client_id = ?
-                   AND event_type <> 'message.undecryptable' ORDER BY id LIMIT 1"#,
+                   AND event_type <> 'message.undecryptable' ORDER BY id"#,
         )
         .bind::<SqlUuid, _>(connection_id)
         .bind::<Text, _>(message_id)
         .bind::<Integer, _>(client_id)
-        .get_result(conn)
-        .await
-        .optional()?;
-        Ok(row.map(|row| Self {
+        .load(conn)
+        .await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let names = names(conn, connection_id, to).await?;
+        let found = rows.into_iter().find(|row| row.is_with(&names));
+        Ok(found.map(|row| Self {
             message_id: message_id.to_owned(),
-            from_me: row.event_type == "message.sent",
+            from_me: row.is_from_me(),
             sender: match row.from.contains('@') {
                 true => row.from,
                 false => format!("{}@s.whatsapp.net", row.from),
             },
             text: row.content,
         }))
+    }
+}
+
+/// The addresses that are one chat's: a person has a number and a LID, either of which a message may come under.
+async fn names(
+    conn: &mut AsyncPgConnection,
+    connection_id: Uuid,
+    to: &str,
+) -> QueryResult<Vec<String>> {
+    #[derive(QueryableByName)]
+    struct Pair {
+        #[diesel(sql_type = Text)]
+        lid: String,
+        #[diesel(sql_type = Text)]
+        phone_number: String,
+    }
+    let Some(Jid { user, server }) = Jid::parse(to) else {
+        return Ok(Vec::new());
+    };
+    let mut names = vec![comparable(to)];
+    let (lid, number) = match server {
+        "lid" => (Some(user), None),
+        "s.whatsapp.net" => (None, Some(user)),
+        _ => return Ok(names),
+    };
+    let pairs: Vec<Pair> = Statement::new(
+        "SELECT lid, phone_number FROM protocol_lid_mappings
+         WHERE device_id = (SELECT device_id FROM protocol_devices WHERE connection_id = ?)
+             AND (lid = ? OR phone_number = ?)",
+    )
+    .bind::<SqlUuid, _>(connection_id)
+    .bind::<Nullable<Text>, _>(lid)
+    .bind::<Nullable<Text>, _>(number)
+    .load(conn)
+    .await?;
+    for pair in pairs {
+        names.push(comparable(&format!("{}@lid", pair.lid)));
+        names.push(comparable(&pair.phone_number));
+    }
+    Ok(names)
+}
+
+/// Digits for who has a number, in the form in which numbers are compared; else the address without its device.
+fn comparable(name: &str) -> String {
+    match (name.parse::<Phone>(), Jid::parse(name)) {
+        (Ok(phone), _) => phone.key(),
+        (Err(_), Some(Jid { user, server })) => format!("{user}@{server}"),
+        (Err(_), None) => name.to_owned(),
+    }
+}
+
+/// A message that bears the id: it is unique in a chat only.
+#[derive(QueryableByName)]
+struct Candidate {
+    #[diesel(sql_type = Text)]
+    event_type: String,
+    #[diesel(sql_type = Text)]
+    chat: String,
+    #[diesel(sql_type = Text)]
+    from: String,
+    #[diesel(sql_type = Text)]
+    to: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    sender_pn: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    sender_lid: Option<String>,
+    #[diesel(sql_type = Text)]
+    content: String,
+}
+
+impl Candidate {
+    fn is_from_me(&self) -> bool {
+        self.event_type == "message.sent"
+    }
+
+    /// Whether it was written in the chat of these names. In a chat of two, its other side is known by more
+    /// than the chat's address.
+    fn is_with(&self, names: &[String]) -> bool {
+        let server = Jid::parse(&self.chat).map(|chat| chat.server);
+        let is_direct = matches!(
+            server,
+            Some("s.whatsapp.net" | "c.us" | "lid" | "hosted" | "hosted.lid")
+        );
+        let other = match (is_direct, self.is_from_me()) {
+            (false, _) => [None, None, None],
+            (true, true) => [Some(&self.to), None, None],
+            (true, false) => [
+                Some(&self.from),
+                self.sender_pn.as_ref(),
+                self.sender_lid.as_ref(),
+            ],
+        };
+        let mut known = std::iter::once(&self.chat).chain(other.into_iter().flatten());
+        known.any(|name| names.contains(&comparable(name)))
     }
 }

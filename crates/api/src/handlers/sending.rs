@@ -221,7 +221,9 @@ impl Send {
             Said::Reaction(reaction) => {
                 let id = &reaction.message_id;
                 Sent::Reaction {
-                    target: target(conn, connection, "reaction.message_id", id).await?,
+                    target: self
+                        .target(conn, connection, "reaction.message_id", id)
+                        .await?,
                     emoji: reaction.checked_emoji()?,
                 }
             }
@@ -235,10 +237,26 @@ impl Send {
             Some(_) if self.reaction.is_some() => {
                 return Err(ApiError::field("reply_to", "a reaction is no reply"));
             }
-            Some(id) => Some(target(conn, connection, "reply_to", id).await?),
+            Some(id) => Some(self.target(conn, connection, "reply_to", id).await?),
             None => None,
         };
         Ok(Content { body, reply_to })
+    }
+
+    async fn target(
+        &self,
+        conn: &mut AsyncPgConnection,
+        connection: &Connection,
+        field: &str,
+        message_id: &str,
+    ) -> Result<Target, ApiError> {
+        let (client, to) = (connection.client_id, self.to.as_str());
+        let found = match message_id.contains('\0') {
+            true => None,
+            false => Target::find(conn, client, connection.id, to, message_id).await?,
+        };
+        let detail = "this connection has no message of that id in the chat with `to`";
+        found.ok_or_else(|| ApiError::field(field, detail))
     }
 }
 
@@ -287,19 +305,6 @@ pub(super) fn checked(field: &str, text: &str, longest: usize) -> Result<String,
         return Err(ApiError::field(field, "must not hold a NUL character"));
     }
     Ok(text.to_owned())
-}
-
-async fn target(
-    conn: &mut AsyncPgConnection,
-    connection: &Connection,
-    field: &str,
-    message_id: &str,
-) -> Result<Target, ApiError> {
-    let found = match message_id.contains('\0') {
-        true => None,
-        false => Target::find(conn, connection.client_id, connection.id, message_id).await?,
-    };
-    found.ok_or_else(|| ApiError::field(field, "this connection has no message of that id"))
 }
 
 /// As WhatsApp's own web client makes them: 3EB0, and 18 hexadecimal digits.

@@ -8,6 +8,8 @@ use crate::world::{Answer, Api, NUMBER, Tenant};
 
 const SEND: &str = "/api/whatsapp/send";
 const ANA: &str = "5511911112222";
+/// Who writes what a tenant receives.
+const WRITER: &str = "5511999999999";
 
 fn text(user: Uuid, text: &str) -> Value {
     json!({"user_id": user, "to": ANA, "text": text})
@@ -104,7 +106,7 @@ async fn a_request_that_is_repeated_under_its_key_sends_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_reply_and_a_reaction_name_a_message_of_the_connection() {
+async fn a_reply_and_a_reaction_name_a_message_of_the_same_chat() {
     let api = Api::start().await;
     let acme = api.tenant("acme").await;
     let _gateway = Gateway::start(&api);
@@ -113,17 +115,22 @@ async fn a_reply_and_a_reaction_name_a_message_of_the_connection() {
     connected(&api, &acme, user).await;
     acme.receive(&connection, &["M1"]).await;
 
-    let mut reply = text(user, "Sim");
-    reply["reply_to"] = "M1".into();
-    acme.post(SEND, reply.clone()).await.ok();
-    let reaction = |id: &str| json!({"user_id": user, "to": ANA, "reaction": {"message_id": id, "emoji": "👍"}});
-    acme.post(SEND, reaction("M1")).await.ok();
-    assert_eq!(
-        acme.post(SEND, reaction("M2")).await.field(),
-        "reaction.message_id"
-    );
-    reply["reply_to"] = "M2".into();
-    assert_eq!(acme.post(SEND, reply).await.field(), "reply_to");
+    let reply =
+        |to: &str, id: &str| json!({"user_id": user, "to": to, "text": "Sim", "reply_to": id});
+    let reaction = |to: &str, id: &str| json!({"user_id": user, "to": to, "reaction": {"message_id": id, "emoji": "👍"}});
+    acme.post(SEND, reply(WRITER, "M1")).await.ok();
+    acme.post(SEND, reaction(WRITER, "M1")).await.ok();
+    for (to, id) in [
+        (WRITER, "M2"),
+        (ANA, "M1"),
+        ("120363021033254949@g.us", "M1"),
+        ("5511999999999@lid", "M1"),
+    ] {
+        let refused = acme.post(SEND, reply(to, id)).await;
+        assert_eq!(refused.field(), "reply_to", "{to} {id}");
+        let refused = acme.post(SEND, reaction(to, id)).await;
+        assert_eq!(refused.field(), "reaction.message_id", "{to} {id}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,13 @@
-use domain::outbox::{Body, Content, NewOutgoing, Next, Outgoing};
+use diesel::QueryableByName;
+use diesel::sql_types::BigInt;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use domain::event_type::EventType;
+use domain::message::NewMessage;
+use domain::outbox::{Body, Content, NewOutgoing, Next, Outgoing, Target};
+use domain::statement::Statement;
+use serde_json::json;
 
-use crate::world::{World, lease};
+use crate::world::{World, accept, connect, lease};
 
 const ANA: &str = "5511911112222@s.whatsapp.net";
 const BIA: &str = "5511933334444@s.whatsapp.net";
@@ -113,4 +120,73 @@ async fn a_deleted_connection_finds_its_messages_without_reading_those_of_others
     assert_eq!(read.unwrap(), 1);
     let left = world.count("SELECT count(*) FROM whatsapp_outbox").await;
     assert_eq!(left, 5000);
+}
+
+/// A received or sent message of the world's connection.
+fn in_chat(
+    world: &World,
+    id: &str,
+    chat: &str,
+    is_sent: bool,
+    other: &str,
+    lid: &str,
+) -> NewMessage {
+    let mut message = world.message(id);
+    message.chat = chat.to_owned();
+    message.metadata = json!({"v": 1, "sender_lid": lid}).to_string();
+    if is_sent {
+        message.event_type = EventType::MessageSent;
+        message.from.clone_from(&world.connection.phone_number);
+        message.to = other.to_owned();
+    } else {
+        message.from = other.to_owned();
+    }
+    message
+}
+
+#[tokio::test]
+async fn a_message_is_answered_in_its_own_chat_under_any_name_of_the_other_side() {
+    const GROUP: &str = "120363021033254949@g.us";
+    const LID: &str = "100000012345678@lid";
+    const LATER: &str = "100000087654321@lid";
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let batch = [
+        in_chat(&world, "number", ANA, false, "5511911112222", LID),
+        in_chat(&world, "lid", LID, false, "5511911112222", LID),
+        in_chat(&world, "sent", LID, true, "5511911112222", ""),
+        in_chat(&world, "group", GROUP, false, "5511911112222", LID),
+        in_chat(&world, "later", LATER, false, LATER, LATER),
+    ];
+    accept(&mut conn, &batch).await;
+    let mapping = format!(
+        "WITH device AS (INSERT INTO protocol_devices (connection_id) VALUES ('{}') RETURNING device_id)
+         INSERT INTO protocol_lid_mappings
+             (device_id, lid, phone_number, created_at, updated_at, learning_source)
+         SELECT device_id, '100000087654321', '5511933334444', 0, 0, '' FROM device",
+        world.connection.id
+    );
+    world.sql(&mapping).await;
+    for (id, to, is_found) in [
+        ("number", ANA, true),
+        ("number", LID, true),
+        ("number", BIA, false),
+        ("number", GROUP, false),
+        ("lid", ANA, true),
+        ("lid", LID, true),
+        ("lid", LATER, false),
+        ("sent", ANA, true),
+        ("sent", BIA, false),
+        ("group", GROUP, true),
+        ("group", ANA, false),
+        ("group", LID, false),
+        ("group", "120363021033254950@g.us", false),
+        ("later", BIA, true),
+        ("later", LATER, true),
+        ("later", ANA, false),
+    ] {
+        let (client, connection) = (world.client.id, world.connection.id);
+        let found = Target::find(&mut conn, client, connection, to, id).await;
+        assert_eq!(found.unwrap().is_some(), is_found, "{id} {to}");
+    }
 }

@@ -101,7 +101,8 @@ async fn every_kind_arrives_and_a_reply_names_what_it_answers() {
         .send(json!({"to": NUMBER, "from": ANA, "text": "Abrem hoje?"}))
         .await;
     rig.wait_for_rows(1).await;
-    let target = Target::find(&mut rig.conn().await, linked.client_id, linked.id, &ids[0])
+    let (client, to) = (linked.client_id, ana());
+    let target = Target::find(&mut rig.conn().await, client, linked.id, &to, &ids[0])
         .await
         .unwrap()
         .unwrap();
