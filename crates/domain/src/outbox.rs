@@ -334,6 +334,26 @@ impl Outgoing {
         .map(drop)
     }
 
+    /// It could not be tried: it is its turn again after so many seconds, and that was no attempt.
+    pub async fn put_off(
+        &self,
+        conn: &mut AsyncPgConnection,
+        lease: Lease,
+        seconds: f64,
+    ) -> QueryResult<()> {
+        Statement::new(
+            "UPDATE whatsapp_outbox SET due_at = now() + make_interval(secs => ?)
+             WHERE id = ? AND status = 'queued' AND (SELECT lease_stands(?, ?))",
+        )
+        .bind::<Double, _>(seconds)
+        .bind::<SqlUuid, _>(self.id)
+        .bind::<SqlUuid, _>(lease.connection_id)
+        .bind::<BigInt, _>(lease.epoch)
+        .execute(conn)
+        .await
+        .map(drop)
+    }
+
     /// Gives up what could not be sent for a day, and forgets what was settled so many days ago.
     pub async fn tidy(conn: &mut AsyncPgConnection, days: i32) -> QueryResult<()> {
         Statement::new(

@@ -13,7 +13,7 @@ use domain::media::{Bytes32, File, Kind};
 use domain::outbox::{Attachment, Source};
 use domain::upload::Upload;
 use runtime::postgres::Pool;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use uuid::Uuid;
 use whatsapp_rust::Client;
@@ -26,6 +26,8 @@ use crate::config::Sources;
 
 /// Files that one gateway has in memory at once, each in the clear and encrypted.
 const AT_ONCE: usize = 2;
+/// What one waits for its turn, while its session sends nothing else.
+const TURN: Duration = Duration::from_secs(10);
 /// What WhatsApp may take for one.
 const UPLOAD: Duration = Duration::from_secs(120);
 /// Bytes of a file: what WhatsApp shows as a picture, a video or sound, and what it hands on.
@@ -60,7 +62,12 @@ pub(crate) struct Fresh {
 pub(crate) enum Failure {
     /// It never will be.
     Refused(String),
+    /// Its URL does not give it now.
+    Unfetched(String),
+    /// WhatsApp does not take it now, or the database is away.
     Later(String),
+    /// Others' files took every turn for too long. Nothing was tried.
+    Crowded,
 }
 
 /// A file and what its source says that it is.
@@ -89,7 +96,7 @@ impl Files {
         if let Source::Message(message) = attachment.source {
             return self.forward(client_id, message, attachment).await;
         }
-        let _turn = self.turns.acquire().await.map_err(later)?;
+        let _turn = turn(&self.turns, TURN).await?;
         let content = match &attachment.source {
             Source::Url(url) => self.fetcher.fetch(url, largest(attachment.kind)).await?,
             Source::Upload(id) => self.uploaded(client_id, *id).await?,
@@ -173,6 +180,11 @@ impl Placed {
     }
 }
 
+async fn turn(turns: &Semaphore, limit: Duration) -> Result<SemaphorePermit<'_>, Failure> {
+    let turn = timeout(limit, turns.acquire()).await;
+    turn.map_err(|_| Failure::Crowded)?.map_err(later)
+}
+
 fn later(why: impl ToString) -> Failure {
     Failure::Later(why.to_string())
 }
@@ -202,5 +214,21 @@ fn usual(kind: Kind) -> &'static str {
         Kind::Audio => "audio/ogg; codecs=opus",
         Kind::Document => "application/octet-stream",
         Kind::Sticker => "image/webp",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_waits_for_its_turn_and_not_for_ever() {
+        let turns = Semaphore::new(1);
+        let first = turn(&turns, TURN).await.ok();
+        assert!(first.is_some());
+        let none = turn(&turns, Duration::from_millis(10)).await;
+        assert_eq!(none.err(), Some(Failure::Crowded));
+        let (second, ()) = tokio::join!(turn(&turns, TURN), async move { drop(first) });
+        assert!(second.is_ok());
     }
 }

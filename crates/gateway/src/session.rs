@@ -12,6 +12,7 @@ mod signals;
 mod unreadable;
 mod watchdog;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,7 +202,7 @@ impl Session {
             owner: Arc::clone(&self.owner),
             keyring: Arc::clone(&self.shared.keyring),
             files: Arc::clone(&self.shared.files),
-            placed: None,
+            tried: HashMap::new(),
             hold: self.hold.clone(),
             pool: self.shared.pool.clone(),
             bell: self.shared.bell.clone(),

@@ -8,7 +8,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Response};
 
 use super::guard::{self, Resolver};
-use super::{Content, Failure, later};
+use super::{Content, Failure};
 use crate::config::Sources;
 
 /// What a file may take in all, and what its host may be silent for.
@@ -44,7 +44,7 @@ impl Fetcher {
         match answer.status().as_u16() {
             200 => {}
             status @ (408 | 425 | 429 | 500..) => {
-                return Err(later(format!("the URL answered {status}")));
+                return Err(unfetched(format!("the URL answered {status}")));
             }
             300..400 => return Err(refused("the URL redirects, which is not followed")),
             status => return Err(refused(format!("the URL answered {status}"))),
@@ -79,6 +79,10 @@ fn said_type(answer: &Response) -> Option<String> {
     (said.contains('/') && said.len() <= LONGEST_TYPE).then(|| said.to_owned())
 }
 
+fn unfetched(why: impl Into<String>) -> Failure {
+    Failure::Unfetched(why.into())
+}
+
 fn refused(why: impl Into<String>) -> Failure {
     Failure::Refused(why.into())
 }
@@ -88,7 +92,7 @@ fn unanswered(error: reqwest::Error) -> Failure {
     if guard::is_forbidden(&error) {
         return refused(guard::Forbidden.to_string());
     }
-    later(match error.is_timeout() {
+    unfetched(match error.is_timeout() {
         true => "the URL did not answer in time",
         false if error.is_connect() => "the URL's host cannot be reached",
         false => "the URL's answer broke off",

@@ -2,6 +2,7 @@
 //! asked for. One that is not confirmed is sent again, by this gateway or the next: whoever has it already
 //! knows it by its id.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +32,12 @@ const SEND: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(15);
 /// How often a message is sent that is never answered.
 const ATTEMPTS: i32 = 8;
-/// How often its file is tried to be had: those behind it wait.
+/// How often its file is asked for where the client says that it is.
 const FILE_ATTEMPTS: i32 = 4;
+/// What a message waits whose file has no turn among a gateway's files.
+const CROWDED: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// After an error of PostgreSQL's.
+/// After an error of PostgreSQL's, and while the client has no connection: when it has one again, that is said.
 const PAUSE: Duration = Duration::from_secs(1);
 /// While there is nothing to do: who has something says so.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -45,8 +48,8 @@ pub(super) struct Sending {
     pub(super) owner: Arc<Owner>,
     pub(super) keyring: Arc<Keyring>,
     pub(super) files: Arc<Files>,
-    /// The last message's file, which is not put there again when the message is sent again.
-    pub(super) placed: Option<(Uuid, Placed)>,
+    /// Of messages that are tried again.
+    pub(super) tried: HashMap<Uuid, Tried>,
     pub(super) hold: Hold,
     pub(super) pool: Pool,
     pub(super) bell: Bell,
@@ -57,15 +60,29 @@ pub(super) struct Sending {
     pub(super) pace: Pace,
 }
 
+/// What is known of a message from its earlier attempts.
+#[derive(Default)]
+pub(super) struct Tried {
+    /// Its file, which is not put there again.
+    placed: Option<Placed>,
+    /// How often its URL did not give the file.
+    unfetched: i32,
+}
+
 /// What became of an attempt.
 #[derive(Debug)]
 enum Verdict {
     Sent,
     /// WhatsApp or the library will never take it.
     Refused(String),
+    /// It may have gone out.
     Unconfirmed(String),
-    /// Nothing was sent: its file can't be had, or put there.
+    /// Nothing went out.
+    Unsent(String),
+    /// Nothing went out: its URL does not give the file.
     Fileless(String),
+    /// Nothing was tried: other files are under way.
+    Crowded,
 }
 
 impl Sending {
@@ -96,53 +113,79 @@ impl Sending {
                 Outgoing::next(&mut conn, self.owner.connection_id).await?
             };
             match next {
-                Next::Now(outgoing) => self.send(&outgoing).await?,
+                Next::Now(outgoing) => {
+                    if !self.send(&outgoing).await? {
+                        return Ok(PAUSE);
+                    }
+                }
                 Next::In(seconds) => return Ok(Duration::try_from_secs_f64(seconds)?),
-                Next::Nothing => break,
+                Next::Nothing => {
+                    self.tried.clear();
+                    break;
+                }
             }
         }
         Ok(IDLE)
     }
 
-    async fn send(&mut self, outgoing: &Outgoing) -> anyhow::Result<()> {
+    /// Returns whether something came of it: nothing while the client has no connection.
+    async fn send(&mut self, outgoing: &Outgoing) -> anyhow::Result<bool> {
         let turn = self.pace.next().max(Instant::now());
         self.pace.start(turn);
         sleep_until(turn).await;
+        if !self.client.is_connected() {
+            return Ok(false);
+        }
         let lease = self.hold.lease();
         let (message, verdict) = match self.message(outgoing).await {
             Ok(message) => {
                 let verdict = self.attempt(outgoing, &message).await;
                 (message, verdict)
             }
+            Err(Verdict::Unsent(_)) if !self.client.is_connected() => return Ok(false),
             Err(verdict) => (wa::Message::default(), verdict),
         };
         let mut conn = self.pool.get().await?;
-        match verdict {
+        let (outcome, error) = match verdict {
             Verdict::Sent => {
                 let row = self.row(outgoing, &message);
                 let accepted = outgoing.sent(&mut conn, lease, &row).await?;
                 self.bell.ring(accepted.events);
-                count("sent");
+                self.settled(outgoing, "sent");
+                return Ok(true);
+            }
+            Verdict::Crowded => {
+                outgoing
+                    .put_off(&mut conn, lease, CROWDED.as_secs_f64())
+                    .await?;
+                return Ok(true);
             }
             Verdict::Refused(error) => {
                 outgoing.fail(&mut conn, lease, &error).await?;
-                count("refused");
+                self.settled(outgoing, "refused");
+                return Ok(true);
             }
-            Verdict::Unconfirmed(error) if outgoing.attempts + 1 >= ATTEMPTS => {
-                outgoing.fail(&mut conn, lease, &error).await?;
-                count("unconfirmed");
-            }
-            Verdict::Fileless(error) if outgoing.attempts + 1 >= FILE_ATTEMPTS => {
-                outgoing.fail(&mut conn, lease, &error).await?;
-                count("fileless");
-            }
-            Verdict::Unconfirmed(error) | Verdict::Fileless(error) => {
-                let doubled = Duration::from_secs(1 << outgoing.attempts.clamp(0, 16));
-                let pause = doubled.min(LONGEST_PAUSE).as_secs_f64();
-                outgoing.postpone(&mut conn, lease, pause, &error).await?;
-            }
+            Verdict::Unconfirmed(error) => ("unconfirmed", error),
+            Verdict::Unsent(error) => ("unsent", error),
+            Verdict::Fileless(error) => ("fileless", error),
+        };
+        let unfetched = self.tried.get(&outgoing.id).map(|tried| tried.unfetched);
+        if outgoing.attempts + 1 >= ATTEMPTS
+            || unfetched.is_some_and(|times| times >= FILE_ATTEMPTS)
+        {
+            outgoing.fail(&mut conn, lease, &error).await?;
+            self.settled(outgoing, outcome);
+        } else {
+            let doubled = Duration::from_secs(1 << outgoing.attempts.clamp(0, 16));
+            let pause = doubled.min(LONGEST_PAUSE).as_secs_f64();
+            outgoing.postpone(&mut conn, lease, pause, &error).await?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn settled(&mut self, outgoing: &Outgoing, outcome: &'static str) {
+        self.tried.remove(&outgoing.id);
+        count(outcome);
     }
 
     /// What is to be sent; its file is where phones fetch it.
@@ -153,22 +196,29 @@ impl Sending {
         let Body::Media(attachment) = &content.body else {
             return Ok(compose(&content, &outgoing.to, asked_at, None));
         };
-        let placed = match self.placed.take() {
-            Some((id, placed)) if id == outgoing.id => placed,
-            _ => self.place(attachment).await?,
-        };
-        let message = compose(&content, &outgoing.to, asked_at, Some(&placed));
-        self.placed = Some((outgoing.id, placed));
-        Ok(message)
+        let placed = self.placed(outgoing.id, attachment).await?;
+        Ok(compose(&content, &outgoing.to, asked_at, Some(&placed)))
     }
 
-    async fn place(&self, attachment: &Attachment) -> Result<Placed, Verdict> {
+    async fn placed(&mut self, id: Uuid, attachment: &Attachment) -> Result<Placed, Verdict> {
+        if let Some(placed) = self.tried.get(&id).and_then(|tried| tried.placed.clone()) {
+            return Ok(placed);
+        }
         let client_id = self.owner.client_id;
-        let placed = self.files.place(&self.client, client_id, attachment);
-        placed.await.map_err(|failure| match failure {
-            Failure::Refused(why) => Verdict::Refused(why),
-            Failure::Later(why) => Verdict::Fileless(why),
-        })
+        let placed = self.files.place(&self.client, client_id, attachment).await;
+        match placed {
+            Ok(placed) => {
+                self.tried.entry(id).or_default().placed = Some(placed.clone());
+                Ok(placed)
+            }
+            Err(Failure::Refused(why)) => Err(Verdict::Refused(why)),
+            Err(Failure::Unfetched(why)) => {
+                self.tried.entry(id).or_default().unfetched += 1;
+                Err(Verdict::Fileless(why))
+            }
+            Err(Failure::Later(why)) => Err(Verdict::Unsent(why)),
+            Err(Failure::Crowded) => Err(Verdict::Crowded),
+        }
     }
 
     async fn attempt(&self, outgoing: &Outgoing, message: &wa::Message) -> Verdict {
