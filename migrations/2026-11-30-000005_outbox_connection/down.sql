@@ -1,1 +1,2 @@
+ALTER TABLE whatsapp_outbox DROP COLUMN unconfirmed;
 DROP INDEX whatsapp_outbox_connection;

@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     NotConnected,
     KeyUsed,
     NotSent,
+    NotConfirmed,
     UploadsFull,
     MediaGone,
     MediaBroken,
@@ -106,6 +107,10 @@ impl Kind {
                 "The key was used for something else",
             ),
             Self::NotSent => ("urn:recado:problem:not-sent", "The message was not sent"),
+            Self::NotConfirmed => (
+                "urn:recado:problem:not-confirmed",
+                "The message may have been sent",
+            ),
             Self::UploadsFull => ("urn:recado:problem:uploads-full", "Too many files are kept"),
             Self::MediaGone => ("urn:recado:problem:media-gone", "The file is kept no more"),
             Self::MediaBroken => (

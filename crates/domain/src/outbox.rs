@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{
-    BigInt, Binary, Double, Integer, Json, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    BigInt, Binary, Bool, Double, Integer, Json, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,9 @@ pub struct Outgoing {
     /// Those that failed.
     #[diesel(sql_type = Integer)]
     pub attempts: i32,
+    /// It may have been sent in one of them.
+    #[diesel(sql_type = Bool)]
+    pub unconfirmed: bool,
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
 }
@@ -141,7 +144,8 @@ pub enum Next {
 /// The columns of an [`Outgoing`].
 macro_rules! columns {
     () => {
-        r#"id, connection_id, request_hash, message_id, "to", content, status, error, attempts, created_at"#
+        r#"id, connection_id, request_hash, message_id, "to", content, status, error, attempts, unconfirmed,
+           created_at"#
     };
 }
 
@@ -284,9 +288,9 @@ impl Outgoing {
         &self,
         conn: &mut AsyncPgConnection,
         lease: Lease,
-        error: &str,
+        trouble: &Trouble,
     ) -> QueryResult<()> {
-        self.settle(conn, lease, "failed", Some(error)).await?;
+        self.settle(conn, lease, "failed", Some(trouble)).await?;
         Ok(())
     }
 
@@ -295,14 +299,16 @@ impl Outgoing {
         conn: &mut AsyncPgConnection,
         lease: Lease,
         status: &str,
-        error: Option<&str>,
+        trouble: Option<&Trouble>,
     ) -> QueryResult<bool> {
         Statement::new(
-            "UPDATE whatsapp_outbox SET status = ?, error = ?, settled_at = now()
+            "UPDATE whatsapp_outbox SET status = ?, error = ?, unconfirmed = unconfirmed OR ?,
+                 settled_at = now()
              WHERE id = ? AND status = 'queued' AND (SELECT lease_stands(?, ?))",
         )
         .bind::<Text, _>(status)
-        .bind::<Nullable<Text>, _>(error)
+        .bind::<Nullable<Text>, _>(trouble.map(|trouble| trouble.error.as_str()))
+        .bind::<Bool, _>(trouble.is_some_and(|trouble| trouble.unconfirmed))
         .bind::<SqlUuid, _>(self.id)
         .bind::<SqlUuid, _>(lease.connection_id)
         .bind::<BigInt, _>(lease.epoch)
@@ -311,20 +317,21 @@ impl Outgoing {
         .map(|rows| rows > 0)
     }
 
-    /// It was not confirmed: it is sent again after so many seconds.
+    /// It is sent again after so many seconds.
     pub async fn postpone(
         &self,
         conn: &mut AsyncPgConnection,
         lease: Lease,
         seconds: f64,
-        error: &str,
+        trouble: &Trouble,
     ) -> QueryResult<()> {
         Statement::new(
             "UPDATE whatsapp_outbox SET attempts = attempts + 1, error = ?,
-                 due_at = now() + make_interval(secs => ?)
+                 unconfirmed = unconfirmed OR ?, due_at = now() + make_interval(secs => ?)
              WHERE id = ? AND status = 'queued' AND (SELECT lease_stands(?, ?))",
         )
-        .bind::<Text, _>(error)
+        .bind::<Text, _>(trouble.error.as_str())
+        .bind::<Bool, _>(trouble.unconfirmed)
         .bind::<Double, _>(seconds)
         .bind::<SqlUuid, _>(self.id)
         .bind::<SqlUuid, _>(lease.connection_id)
@@ -374,6 +381,14 @@ impl Outgoing {
 
 fn hash(request: &[u8]) -> Vec<u8> {
     Sha256::digest(request).to_vec()
+}
+
+/// Why an attempt failed.
+#[derive(Debug)]
+pub struct Trouble {
+    pub error: String,
+    /// The message may have reached WhatsApp.
+    pub unconfirmed: bool,
 }
 
 #[derive(QueryableByName)]

@@ -151,8 +151,14 @@ fn answer(outgoing: &Outgoing) -> Result<HttpResponse, ApiError> {
         "queued" => HttpResponse::Accepted(),
         _ => {
             let why = outgoing.error.as_deref().unwrap_or("no reason given");
-            let detail = format!("The message was not sent: {why}.");
-            return Err(ApiError::unprocessable(Kind::NotSent, detail));
+            let (kind, what) = match outgoing.unconfirmed {
+                true => (
+                    Kind::NotConfirmed,
+                    "It is not confirmed that the message was sent",
+                ),
+                false => (Kind::NotSent, "The message was not sent"),
+            };
+            return Err(ApiError::unprocessable(kind, format!("{what}: {why}.")));
         }
     };
     Ok(answer.json(Answer {

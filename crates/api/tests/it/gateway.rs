@@ -91,11 +91,13 @@ async fn reconcile(conn: &mut AsyncPgConnection, row: &Connection) {
     }
 }
 
-/// A text `later` stays where it is, and `never` is refused.
+/// A text `later` stays where it is, `never` is refused, and `maybe` is never answered.
 async fn send(conn: &mut AsyncPgConnection) {
     let settle = "UPDATE whatsapp_outbox SET settled_at = now(),
-            status = CASE content->>'text' WHEN 'never' THEN 'failed' ELSE 'sent' END,
-            error = CASE content->>'text' WHEN 'never' THEN 'WhatsApp refused it: 479' END
+            status = CASE WHEN content->>'text' IN ('never', 'maybe') THEN 'failed' ELSE 'sent' END,
+            unconfirmed = content->>'text' IS NOT DISTINCT FROM 'maybe',
+            error = CASE content->>'text' WHEN 'never' THEN 'WhatsApp refused it: 479'
+                WHEN 'maybe' THEN 'WhatsApp did not answer' END
         WHERE status = 'queued' AND content->>'text' IS DISTINCT FROM 'later'";
     diesel::sql_query(settle).execute(conn).await.unwrap();
 }

@@ -58,6 +58,10 @@ async fn what_is_not_confirmed_in_time_is_queued_and_what_is_refused_says_why() 
         problem["detail"].as_str().unwrap().contains("479"),
         "{problem}"
     );
+    let problem = acme.post(SEND, text(user, "maybe")).await.problem(422);
+    assert_eq!(problem["type"], "urn:recado:problem:not-confirmed");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("not confirmed"), "{problem}");
 
     drop(gateway);
     let queued = under_key(&acme, "k", &text(user, "hi")).await;

@@ -3,7 +3,7 @@ use diesel::sql_types::BigInt;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use domain::event_type::EventType;
 use domain::message::NewMessage;
-use domain::outbox::{Body, Content, NewOutgoing, Next, Outgoing, Target};
+use domain::outbox::{Body, Content, NewOutgoing, Next, Outgoing, Target, Trouble};
 use domain::statement::Statement;
 use serde_json::json;
 
@@ -49,9 +49,19 @@ async fn next_id(world: &World) -> String {
     }
 }
 
+fn trouble(unconfirmed: bool) -> Trouble {
+    Trouble {
+        error: "no answer".to_owned(),
+        unconfirmed,
+    }
+}
+
 async fn settle(world: &World, outgoing: &Outgoing) {
     let lease = lease(world.connection.id);
-    let failed = outgoing.fail(&mut world.conn().await, lease, "x").await;
+    let trouble = trouble(false);
+    let failed = outgoing
+        .fail(&mut world.conn().await, lease, &trouble)
+        .await;
     failed.unwrap();
 }
 
@@ -66,7 +76,7 @@ async fn a_message_that_waits_holds_up_those_to_the_same_address_and_no_others()
     let mut conn = world.conn().await;
     let lease = lease(world.connection.id);
     first
-        .postpone(&mut conn, lease, 60.0, "no answer")
+        .postpone(&mut conn, lease, 60.0, &trouble(true))
         .await
         .unwrap();
     assert_eq!(next_id(&world).await, "B1");
@@ -188,5 +198,30 @@ async fn a_message_is_answered_in_its_own_chat_under_any_name_of_the_other_side(
         let (client, connection) = (world.client.id, world.connection.id);
         let found = Target::find(&mut conn, client, connection, to, id).await;
         assert_eq!(found.unwrap().is_some(), is_found, "{id} {to}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_may_have_gone_out_once_stays_unconfirmed() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    let lease = lease(world.connection.id);
+    for (tried, last, expected) in [
+        (None, false, false),
+        (None, true, true),
+        (Some(false), false, false),
+        (Some(true), false, true),
+    ] {
+        let asked = ask(&world, ANA, "A1").await;
+        if let Some(unconfirmed) = tried {
+            let trouble = trouble(unconfirmed);
+            let postponed = asked.postpone(&mut conn, lease, 0.0, &trouble);
+            postponed.await.unwrap();
+        }
+        let failed = asked.fail(&mut conn, lease, &trouble(last)).await;
+        failed.unwrap();
+        let found = Outgoing::find(&mut conn, asked.id).await.unwrap().unwrap();
+        assert_eq!(found.unconfirmed, expected, "{tried:?} {last}");
+        assert_eq!(found.attempts, i32::from(tried.is_some()));
     }
 }

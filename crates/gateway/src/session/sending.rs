@@ -10,7 +10,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::connection::Status;
 use domain::keyring::Keyring;
 use domain::message::NewMessage;
-use domain::outbox::{Attachment, Body, Next, Outgoing};
+use domain::outbox::{Attachment, Body, Next, Outgoing, Trouble};
 use runtime::postgres::Pool;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -161,7 +161,9 @@ impl Sending {
                 return Ok(true);
             }
             Verdict::Refused(error) => {
-                outgoing.fail(&mut conn, lease, &error).await?;
+                let unconfirmed = false;
+                let trouble = Trouble { error, unconfirmed };
+                outgoing.fail(&mut conn, lease, &trouble).await?;
                 self.settled(outgoing, "refused");
                 return Ok(true);
             }
@@ -169,16 +171,20 @@ impl Sending {
             Verdict::Unsent(error) => ("unsent", error),
             Verdict::Fileless(error) => ("fileless", error),
         };
+        let trouble = Trouble {
+            error,
+            unconfirmed: outcome == "unconfirmed",
+        };
         let unfetched = self.tried.get(&outgoing.id).map(|tried| tried.unfetched);
         if outgoing.attempts + 1 >= ATTEMPTS
             || unfetched.is_some_and(|times| times >= FILE_ATTEMPTS)
         {
-            outgoing.fail(&mut conn, lease, &error).await?;
+            outgoing.fail(&mut conn, lease, &trouble).await?;
             self.settled(outgoing, outcome);
         } else {
             let doubled = Duration::from_secs(1 << outgoing.attempts.clamp(0, 16));
             let pause = doubled.min(LONGEST_PAUSE).as_secs_f64();
-            outgoing.postpone(&mut conn, lease, pause, &error).await?;
+            outgoing.postpone(&mut conn, lease, pause, &trouble).await?;
         }
         Ok(true)
     }
