@@ -16,6 +16,10 @@ use crate::keyring::{Keyring, SealError};
 use crate::sealed::MESSAGE_MEDIA;
 use crate::statement::Statement;
 
+/// What servers say of a file that they know nothing of.
+const UNSAID: &str = "application/octet-stream";
+const UNSAID_TOO: &str = "binary/octet-stream";
+
 /// Each is encrypted under keys of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,6 +39,40 @@ impl Kind {
             Self::Audio => "audio",
             Self::Document => "document",
             Self::Sticker => "sticker",
+        }
+    }
+
+    /// What it is when nobody says.
+    pub const fn usual(self) -> &'static str {
+        match self {
+            Self::Image => "image/jpeg",
+            Self::Video => "video/mp4",
+            Self::Audio => "audio/ogg; codecs=opus",
+            Self::Document => UNSAID,
+            Self::Sticker => "image/webp",
+        }
+    }
+
+    /// The media type of a file of which this one was said; `None` when it is of another kind. What phones
+    /// show has to be what they can show, and a page that says why there is no picture is none.
+    pub fn media_type(self, said: Option<&str>) -> Option<&str> {
+        let Some(said) = said else {
+            return Some(self.usual());
+        };
+        let main = match self {
+            Self::Document | Self::Sticker => return Some(said),
+            Self::Image | Self::Video | Self::Audio => self.as_str(),
+        };
+        let essence = said.split(';').next().unwrap_or_default().trim();
+        match essence.split_once('/') {
+            Some((said_main, _)) if said_main.eq_ignore_ascii_case(main) => Some(said),
+            _ if [UNSAID, UNSAID_TOO]
+                .iter()
+                .any(|unsaid| essence.eq_ignore_ascii_case(unsaid)) =>
+            {
+                Some(self.usual())
+            }
+            _ => None,
         }
     }
 
@@ -153,6 +191,32 @@ mod tests {
             size: 12_345,
             mimetype: Some("application/pdf".to_owned()),
             file_name: None,
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_shown_has_a_type_of_its_kind_and_an_unsaid_one_the_usual() {
+        for (kind, said, expected) in [
+            (Kind::Image, None, Some("image/jpeg")),
+            (Kind::Image, Some("Image/PNG"), Some("Image/PNG")),
+            (
+                Kind::Image,
+                Some("application/octet-stream"),
+                Some("image/jpeg"),
+            ),
+            (Kind::Video, Some("binary/octet-stream"), Some("video/mp4")),
+            (
+                Kind::Audio,
+                Some("audio/ogg; codecs=opus"),
+                Some("audio/ogg; codecs=opus"),
+            ),
+            (Kind::Image, Some("text/html; charset=utf-8"), None),
+            (Kind::Video, Some("image/png"), None),
+            (Kind::Audio, Some("audio"), None),
+            (Kind::Document, Some("text/html"), Some("text/html")),
+            (Kind::Document, None, Some("application/octet-stream")),
+        ] {
+            assert_eq!(kind.media_type(said), expected, "{kind:?} {said:?}");
         }
     }
 

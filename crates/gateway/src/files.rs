@@ -102,7 +102,7 @@ impl Files {
             Source::Upload(id) => self.uploaded(client_id, *id).await?,
             Source::Message(_) => unreachable!("it was forwarded"),
         };
-        let mimetype = attachment.mimetype.clone().or(content.mimetype);
+        let mimetype = mimetype(attachment, content.mimetype)?;
         let options = UploadOptions::new();
         let placing = client.upload(content.bytes, media_type(attachment.kind), options);
         match timeout(UPLOAD, placing).await {
@@ -158,8 +158,7 @@ impl Files {
 }
 
 impl Placed {
-    fn new(attachment: &Attachment, mimetype: Option<String>, placed: UploadResponse) -> Self {
-        let mimetype = mimetype.unwrap_or_else(|| usual(attachment.kind).to_owned());
+    fn new(attachment: &Attachment, mimetype: String, placed: UploadResponse) -> Self {
         Self {
             file: File {
                 kind: attachment.kind,
@@ -206,15 +205,14 @@ fn media_type(kind: Kind) -> MediaType {
     }
 }
 
-/// What it is when nobody says.
-fn usual(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Image => "image/jpeg",
-        Kind::Video => "video/mp4",
-        Kind::Audio => "audio/ogg; codecs=opus",
-        Kind::Document => "application/octet-stream",
-        Kind::Sticker => "image/webp",
-    }
+/// What the client says that it is, or else its source.
+fn mimetype(attachment: &Attachment, said: Option<String>) -> Result<String, Failure> {
+    let said = attachment.mimetype.clone().or(said);
+    let mimetype = attachment.kind.media_type(said.as_deref());
+    mimetype.map(str::to_owned).ok_or_else(|| {
+        let (kind, said) = (attachment.kind.as_str(), said.unwrap_or_default());
+        Failure::Refused(format!("the file is no {kind}: it is said to be {said}"))
+    })
 }
 
 #[cfg(test)]

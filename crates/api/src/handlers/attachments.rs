@@ -65,6 +65,10 @@ impl Attached {
         if !mimetype.is_none_or(disposition::is_media_type) {
             return Err(ApiError::field(field("mimetype"), "is not a media type"));
         }
+        if kind.media_type(mimetype).is_none() {
+            let detail = format!("must begin with {}/", kind.as_str());
+            return Err(ApiError::field(field("mimetype"), detail));
+        }
         Ok(Attachment {
             kind,
             source: self.source(state, conn, client_id, kind).await?,
@@ -91,10 +95,17 @@ impl Attached {
                 return Err(ApiError::field(field("url"), detail));
             }
         };
-        if Upload::find(conn, client_id, id).await?.is_some() {
-            return Ok(Source::Upload(id));
-        }
         let field = field("media_id");
+        if let Some(upload) = Upload::find(conn, client_id, id).await? {
+            let said = self.mimetype.as_deref().unwrap_or(&upload.mimetype);
+            return match kind.media_type(Some(said)) {
+                Some(_) => Ok(Source::Upload(id)),
+                None => {
+                    let detail = format!("the upload is no {}: it is {said}", kind.as_str());
+                    Err(ApiError::field(field, detail))
+                }
+            };
+        }
         let Some(sealed) = File::find_sealed(conn, client_id, id).await? else {
             let detail = "you have no upload of that id, and no message with a file";
             return Err(ApiError::field(field, detail));

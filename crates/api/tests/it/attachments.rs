@@ -98,8 +98,15 @@ async fn what_cannot_be_sent_names_its_field() {
     let user = Uuid::new_v4();
     connected(&api, &acme, user).await;
     let theirs = id(&upload(&other, "image/png", b"a".to_vec()).await.json()["media"]["id"]);
+    let song = id(&upload(&acme, "audio/mpeg", b"a".to_vec()).await.json()["media"]["id"]);
     let url = "https://recado.invalid/a";
     for (kind, file, field) in [
+        ("image", json!({"media_id": song}), "image.media_id"),
+        (
+            "image",
+            json!({"url": url, "mimetype": "text/html"}),
+            "image.mimetype",
+        ),
         ("image", json!({}), "image.url"),
         (
             "image",

@@ -149,7 +149,7 @@ async fn files_of_urls_and_uploads_arrive_and_a_received_one_is_handed_on() {
     let mut conn = rig.conn().await;
     let upload = Upload::insert(&mut conn, rig.client_id, "audio/mpeg", b"a song").await;
     let upload = upload.unwrap().unwrap();
-    for (turn, kind) in [(3, Kind::Audio), (4, Kind::Document), (5, Kind::Video)] {
+    for (turn, kind) in [(3, Kind::Audio), (4, Kind::Document)] {
         let attachment = Attachment {
             voice: kind == Kind::Audio,
             file_name: Some("song.mp3".to_owned()),
@@ -180,6 +180,7 @@ async fn a_file_that_can_never_be_had_fails_with_its_reason_and_one_that_may_is_
     let large = "HTTP/1.1 200 OK\r\nContent-Length: 16777217\r\n\r\n";
     let gone = serve(vec![answer("404 Not Found", "")]).await;
     let nothing = serve(vec![answer("200 OK", "")]).await;
+    let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nsoon";
     let text = rig
         .send(json!({"to": NUMBER, "from": ANA, "type": "video"}))
         .await;
@@ -193,6 +194,10 @@ async fn a_file_that_can_never_be_had_fails_with_its_reason_and_one_that_may_is_
         ),
         (Source::Url(serve(vec![large.to_owned()]).await), "larger"),
         (Source::Url(nothing), "empty"),
+        (
+            Source::Url(serve(vec![page.to_owned()]).await),
+            "said to be text/html",
+        ),
         (Source::Url("http://10.0.0.1/a".to_owned()), "not allowed"),
         (Source::Url("http://[::1]/a".to_owned()), "not allowed"),
         (Source::Url("ftp://127.0.0.1/a".to_owned()), "https"),
