@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 use whatsapp_rust::send::{SendError, SendOptions};
 use whatsapp_rust::waproto::whatsapp as wa;
-use whatsapp_rust::{Client, IqError, Jid};
+use whatsapp_rust::{Client, ClientError, IqError, Jid};
 
 use super::acks::{Acks, No};
 use crate::bell::Bell;
@@ -142,9 +142,11 @@ impl Sending {
                 let verdict = self.attempt(outgoing, &message).await;
                 (message, verdict)
             }
-            Err(Verdict::Unsent(_)) if !self.client.is_connected() => return Ok(false),
             Err(verdict) => (wa::Message::default(), verdict),
         };
+        if matches!(verdict, Verdict::Unsent(_)) && !self.client.is_connected() {
+            return Ok(false);
+        }
         let mut conn = self.pool.get().await?;
         let (outcome, error) = match verdict {
             Verdict::Sent => {
@@ -267,7 +269,8 @@ impl Sending {
     }
 }
 
-/// What WhatsApp answers to what is asked for before a message is sent: who is in a group, which devices somebody has.
+/// What a message that was not sent, or maybe not, comes to. The library asks for what it needs (who is in a
+/// group, which devices somebody has) before it writes anything.
 fn failed(error: &SendError) -> Verdict {
     match error {
         SendError::InvalidRequest(why) => Verdict::Refused(why.clone()),
@@ -279,6 +282,9 @@ fn failed(error: &SendError) -> Verdict {
         }) if !matches!(code, 408 | 421 | 429) => {
             Verdict::Refused(format!("WhatsApp refused it: {code} {text}"))
         }
+        SendError::Iq(_)
+        | SendError::NotLoggedIn
+        | SendError::Client(ClientError::NotConnected) => Verdict::Unsent(error.to_string()),
         error => Verdict::Unconfirmed(error.to_string()),
     }
 }
@@ -321,7 +327,9 @@ mod tests {
             SendError::Iq(IqError::Timeout),
             SendError::NotLoggedIn,
         ] {
-            assert!(matches!(failed(&error), Verdict::Unconfirmed(_)), "{error}");
+            assert!(matches!(failed(&error), Verdict::Unsent(_)), "{error}");
         }
+        let broken = SendError::Internal(anyhow::anyhow!("the socket broke"));
+        assert!(matches!(failed(&broken), Verdict::Unconfirmed(_)));
     }
 }
