@@ -225,3 +225,16 @@ async fn a_message_that_may_have_gone_out_once_stays_unconfirmed() {
         assert_eq!(found.attempts, i32::from(tried.is_some()));
     }
 }
+
+#[tokio::test]
+async fn a_message_that_is_put_off_lets_others_go_first_and_has_used_up_no_attempt() {
+    let world = World::new().await;
+    let first = ask(&world, ANA, "A1").await;
+    ask(&world, BIA, "B1").await;
+    let mut conn = world.conn().await;
+    let lease = lease(world.connection.id);
+    first.put_off(&mut conn, lease, 60.0).await.unwrap();
+    assert_eq!(next_id(&world).await, "B1");
+    let found = Outgoing::find(&mut conn, first.id).await.unwrap().unwrap();
+    assert_eq!((found.attempts, found.error), (0, None));
+}
