@@ -355,10 +355,12 @@ pub(crate) async fn listening(
     connections: &[Uuid],
 ) -> QueryResult<Vec<Listener>> {
     Statement::new(
-        "SELECT c.id AS connection_id, w.id AS webhook_id, w.event_types, w.ordered
-         FROM whatsapp_connections c
-         JOIN whatsapp_webhooks w ON w.client_id = c.client_id AND w.phone_key = c.phone_key
-         WHERE c.id = ANY(?) AND w.is_active AND w.deleted_at IS NULL
+        // The connections first, once: the planner would look for them anew for each webhook.
+        "WITH c AS MATERIALIZED (
+             SELECT id, client_id, phone_key FROM whatsapp_connections WHERE id = ANY(?))
+         SELECT c.id AS connection_id, w.id AS webhook_id, w.event_types, w.ordered
+         FROM c JOIN whatsapp_webhooks w ON w.client_id = c.client_id AND w.phone_key = c.phone_key
+         WHERE w.is_active AND w.deleted_at IS NULL
          ORDER BY w.created_at, w.id",
     )
     .bind::<Array<SqlUuid>, _>(connections)

@@ -24,6 +24,7 @@ use crate::pace::Pace;
 use crate::session::Shared;
 use crate::store::bodies::Bodies;
 use crate::store::inflight::Registry;
+use crate::store::ratchets::Ratchets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::valve::Valve;
 use crate::version::Versions;
@@ -115,6 +116,7 @@ impl Gateway {
             committer.run().await;
         });
         let inflight = Arc::new(Registry::default());
+        let ratchets = Ratchets::new(self.pool.clone());
         let bodies = Bodies::new(self.pool.clone(), Arc::clone(&inflight), Arc::clone(&valve));
         let page = self.config.whatsapp.version_url.clone();
         let keeping = page.map(|page| {
@@ -131,6 +133,7 @@ impl Gateway {
             files: Arc::new(files),
             inflight,
             bodies,
+            ratchets,
             inbox,
             bell,
             doorbell,

@@ -40,6 +40,7 @@ use crate::hold::Hold;
 use crate::pace::Pace;
 use crate::store::bodies::Bodies;
 use crate::store::inflight::Registry;
+use crate::store::ratchets::Ratchets;
 use crate::translate::Owner;
 use crate::valve::Valve;
 use crate::version::Versions;
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) files: Arc<Files>,
     pub(crate) inflight: Arc<Registry>,
     pub(crate) bodies: Bodies,
+    pub(crate) ratchets: Ratchets,
     pub(crate) inbox: Inbox,
     pub(crate) bell: Bell,
     pub(crate) doorbell: Doorbell,

@@ -11,6 +11,7 @@ pub mod bodies;
 mod columns;
 mod device;
 mod fence;
+mod grouped;
 pub mod inflight;
 mod lid_mapping;
 mod msg_secret;
@@ -18,6 +19,7 @@ mod patience;
 pub mod pending_inbound;
 mod prekey;
 mod protocol;
+pub mod ratchets;
 mod schema;
 mod sent_message;
 mod signal;
@@ -40,20 +42,23 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
 use self::bodies::Bodies;
 use self::fence::Fenced;
+use self::grouped::Kept;
 use self::inflight::Registry;
 use self::patience::{Failed, Limit, Patience, Query, within};
 use self::pending_inbound::LostBodies;
+use self::ratchets::{Ratchets, Session};
 use self::schema::protocol_devices;
 use crate::hold::Hold;
 use crate::underway::Underway;
 
-/// What a store stands on. The registry and the bodies are one for the process.
+/// What a store stands on. The registry, the bodies and the ratchets are one for the process.
 #[derive(Clone)]
 pub struct Shelf {
     pub pool: Pool,
     pub keyring: Arc<Keyring>,
     pub inflight: Arc<Registry>,
     pub bodies: Bodies,
+    pub ratchets: Ratchets,
     pub lost_bodies: Arc<dyn LostBodies>,
     /// The session's.
     pub underway: Arc<Underway>,
@@ -181,6 +186,29 @@ impl Store {
     {
         let limit = Limit::new(operation, Patience::Brief);
         self.run(limit, Order::AfterPendingRows, change)
+    }
+
+    /// Makes Signal sessions durable, with those of other accounts; in the same order as [`Store::write_ratchet`].
+    async fn keep_sessions(&self, sessions: Arc<Vec<Session>>) -> Result<()> {
+        let mut limit = Limit::new("put_sessions", Patience::Brief);
+        loop {
+            let kept = async {
+                drop(
+                    self.checkout(Order::AfterPendingRows, limit.deadline())
+                        .await?,
+                );
+                let lease = self.hold.lease();
+                let ratchets = &self.shelf.ratchets;
+                ratchets
+                    .keep(lease, self.device_id, Arc::clone(&sessions))
+                    .await
+            };
+            match kept.await {
+                Ok(Kept::Kept) => return Ok(()),
+                Ok(Kept::LeaseLost) => return Err(lost(&self.hold)),
+                Err(failed) => limit.wait_after(failed, self.device_id).await?,
+            }
+        }
     }
 
     async fn run<T, F>(&self, mut limit: Limit, order: Order, statement: F) -> Result<T>

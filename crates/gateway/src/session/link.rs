@@ -95,6 +95,7 @@ impl Link {
             keyring: Arc::clone(&shared.keyring),
             inflight: Arc::clone(&shared.inflight),
             bodies: shared.bodies.clone(),
+            ratchets: shared.ratchets.clone(),
             lost_bodies: Arc::new(LostMessages::new(
                 hook.clone(),
                 hold.clone(),

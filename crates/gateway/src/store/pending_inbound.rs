@@ -38,8 +38,9 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use whatsapp_rust::wacore::store::traits::{PendingInboundKey, PendingInboundRow};
 
 use super::Store;
-use super::bodies::{Body, Kept};
+use super::bodies::Body;
 use super::columns::last_by_key;
+use super::grouped::Kept;
 use super::inflight::Key;
 use super::patience::{Limit, Patience};
 use super::schema::protocol_pending_inbound as pending;

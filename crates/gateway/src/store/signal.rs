@@ -18,6 +18,7 @@ use whatsapp_rust::wacore::store::traits::SignalStore;
 use super::Store;
 use super::columns::last_by_key;
 use super::patience::Patience;
+use super::ratchets::Session;
 use super::schema::{
     protocol_identities as identities, protocol_sender_keys as sender_keys,
     protocol_sessions as sessions,
@@ -100,20 +101,12 @@ impl SignalStore for Store {
 
     async fn put_sessions_batch(&self, rows: &[(Arc<str>, Bytes)]) -> Result<()> {
         let (addresses, records) = self.sealed_records(SESSION, rows);
-        self.write_ratchet("put_sessions", async |conn| {
-            Statement::new(
-                "INSERT INTO protocol_sessions (device_id, address, record)
-                 SELECT ?, * FROM unnest(?, ?)
-                 ON CONFLICT (device_id, address) DO UPDATE SET record = EXCLUDED.record",
-            )
-            .bind::<Integer, _>(self.fenced())
-            .bind::<Array<Text>, _>(&addresses)
-            .bind::<Array<Binary>, _>(&records)
-            .execute(conn)
-            .await
-            .map(drop)
-        })
-        .await
+        let rows = addresses.into_iter().zip(records);
+        let rows = rows.map(|(address, record)| Session {
+            address: address.to_owned(),
+            record,
+        });
+        self.keep_sessions(Arc::new(rows.collect())).await
     }
 
     async fn delete_session(&self, address: &str) -> Result<()> {

@@ -18,6 +18,7 @@ use gateway::hold::Hold;
 use gateway::store::bodies::Bodies;
 use gateway::store::inflight::Registry;
 use gateway::store::pending_inbound::{LostBodies, LostBody};
+use gateway::store::ratchets::Ratchets;
 use gateway::store::{Shelf, Store, find_or_create_device};
 use testkit::Database;
 use uuid::Uuid;
@@ -139,6 +140,7 @@ impl World {
                 Arc::clone(&self.inflight),
                 Arc::default(),
             ),
+            ratchets: Ratchets::new(self.database.pool()),
             lost_bodies: Arc::clone(&self.lost) as Arc<dyn LostBodies>,
             underway: Arc::default(),
         }
