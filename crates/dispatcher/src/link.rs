@@ -17,8 +17,7 @@ use tokio::time::timeout;
 const STATEMENT: Duration = Duration::from_secs(15);
 /// Statements are planned once: they find rows by key, so that nothing about their values
 /// asks for another plan.
-const SESSION: &str = "SET plan_cache_mode = force_generic_plan;
-    SET jit = off";
+const SESSION: &str = "SET plan_cache_mode = force_generic_plan";
 /// The promise does not depend on how the server is set up.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'";

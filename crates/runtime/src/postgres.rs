@@ -31,8 +31,8 @@ const WAIT: Duration = Duration::from_secs(5);
 const CHECK: Duration = Duration::from_secs(2);
 
 /// A process that has stopped in the middle of a transaction is ended by PostgreSQL, or its locks would stop the
-/// others.
-const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'";
+/// others. No statement here is worth compiling.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET jit = off";
 
 /// A pool that has not connected yet.
 pub fn pool(config: &DatabaseConfig) -> anyhow::Result<Pool> {

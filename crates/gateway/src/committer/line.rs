@@ -12,6 +12,12 @@ use crate::backoff::Backoff;
 /// What a question about the connection may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// The promise does not depend on how the server is set up. Statements are planned once: nothing about their values
+/// asks for another plan.
+const SESSION: &str = "SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') = 'off';
+    SET plan_cache_mode = force_generic_plan";
+
 /// Connects, as often as it takes.
 pub(super) async fn connect(database: &DatabaseConfig) -> AsyncPgConnection {
     let mut backoff = Backoff::default();
@@ -28,12 +34,7 @@ async fn connect_once(database: &DatabaseConfig) -> Result<AsyncPgConnection, St
     let mut conn = runtime::postgres::connect(database)
         .await
         .map_err(|error| error.to_string())?;
-    // The promise does not depend on how the server is set up.
-    answer(conn.batch_execute(
-        "SELECT set_config('synchronous_commit', 'on', false)
-         WHERE current_setting('synchronous_commit') = 'off'",
-    ))
-    .await?;
+    answer(conn.batch_execute(SESSION)).await?;
     Ok(conn)
 }
 
