@@ -4,13 +4,19 @@
 
 use std::collections::HashMap;
 
+use chrono::TimeDelta;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::event::{self, NewEvent};
+use crate::ids;
 use crate::statement::{Statement, unclaimed};
+
+/// What is older is not looked for, or each receipt would read every partition: five days is what a webhook that
+/// answers nothing is given.
+const PENDING: TimeDelta = TimeDelta::days(7);
 
 #[derive(QueryableByName)]
 struct Coalesced {
@@ -58,6 +64,9 @@ async fn coalesce(conn: &mut AsyncPgConnection, events: &[NewEvent<'_>]) -> Quer
             events.iter().map(|event| event.$field).collect::<Vec<_>>()
         };
     }
+    let Some(oldest) = events.iter().map(|event| event.timestamp).min() else {
+        return Ok(Vec::new());
+    };
     let coalesced: Vec<Coalesced> = Statement::new(concat!(
         r#"UPDATE whatsapp_webhook_events AS e
            SET content = CASE WHEN e."timestamp" <= new."timestamp" THEN new.content ELSE e.content END,
@@ -67,7 +76,7 @@ async fn coalesce(conn: &mut AsyncPgConnection, events: &[NewEvent<'_>]) -> Quer
            FROM unnest(?, ?, ?, ?, ?, ?, ?)
                AS new (id, webhook_id, message_id, "from", content, metadata, "timestamp")
            WHERE e.webhook_id = new.webhook_id AND e.message_id = new.message_id
-               AND e."from" = new."from" AND e.id <> new.id
+               AND e."from" = new."from" AND e.id <> new.id AND e.id >= ?
                AND e.event_type = 'message.receipt' AND e.status = 'pending'
                AND e.attempt_count = 0 AND "#,
         unclaimed!("e"),
@@ -80,6 +89,7 @@ async fn coalesce(conn: &mut AsyncPgConnection, events: &[NewEvent<'_>]) -> Quer
     .bind::<Array<Text>, _>(column!(content))
     .bind::<Array<Text>, _>(column!(metadata))
     .bind::<Array<Timestamptz>, _>(column!(timestamp))
+    .bind::<SqlUuid, _>(ids::floor(oldest - PENDING))
     .load(conn)
     .await?;
     Ok(coalesced.into_iter().map(|Coalesced { id }| id).collect())
