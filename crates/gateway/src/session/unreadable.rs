@@ -63,7 +63,10 @@ impl Unreadable {
         tokio::spawn(async move {
             let (at, settled) = match !settled && this.lacks_group_key(&info).await {
                 false => (came, settled),
-                true => (Instant::now(), this.is_sent_anew(&info).await),
+                true => {
+                    let sent = this.is_sent_anew(&info).await;
+                    (Instant::now(), sent)
+                }
             };
             if !settled
                 && this.store.is_held().await

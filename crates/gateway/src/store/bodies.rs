@@ -15,7 +15,7 @@ use domain::statement::Statement;
 use runtime::postgres::Pool;
 use tokio::sync::mpsc;
 
-use super::grouped::{Grouped, Held, Kept, Lane, Submission, last_of, leases};
+use super::grouped::{Grouped, Held, Kept, Lane, Submission, column, last_of, leases};
 use super::inflight::{Key, Registry};
 use super::patience::{Failed, within};
 use crate::valve::{Cause, Valve};
@@ -100,13 +100,6 @@ impl Grouped for Body {
     ) -> QueryResult<HashSet<Lease>> {
         let (connections, epochs) = leases(group);
         let rows = last_of(group, |row| row.key);
-        macro_rules! column {
-            (|$submission:ident, $row:ident| $value:expr) => {
-                rows.iter()
-                    .map(|($submission, $row)| $value)
-                    .collect::<Vec<_>>()
-            };
-        }
         let held: Vec<Held> = Statement::new(
             "WITH held AS MATERIALIZED (
                  SELECT connection_id, epoch FROM (
@@ -126,14 +119,14 @@ impl Grouped for Body {
         )
         .bind::<Array<SqlUuid>, _>(&connections)
         .bind::<Array<BigInt>, _>(&epochs)
-        .bind::<Array<SqlUuid>, _>(column!(|submission, _row| submission.lease.connection_id))
-        .bind::<Array<BigInt>, _>(column!(|submission, _row| submission.lease.epoch))
-        .bind::<Array<Integer>, _>(column!(|submission, _row| submission.device_id))
-        .bind::<Array<Binary>, _>(column!(|_submission, row| row.key.as_bytes()))
-        .bind::<Array<Text>, _>(column!(|_submission, row| row.chat.as_str()))
-        .bind::<Array<Text>, _>(column!(|_submission, row| row.sender.as_str()))
-        .bind::<Array<Text>, _>(column!(|_submission, row| row.message_id.as_str()))
-        .bind::<Array<Nullable<Binary>>, _>(column!(|_submission, row| row.body.as_deref()))
+        .bind::<Array<SqlUuid>, _>(column!(rows, |submission, _row| submission.lease.connection_id))
+        .bind::<Array<BigInt>, _>(column!(rows, |submission, _row| submission.lease.epoch))
+        .bind::<Array<Integer>, _>(column!(rows, |submission, _row| submission.device_id))
+        .bind::<Array<Binary>, _>(column!(rows, |_submission, row| row.key.as_bytes()))
+        .bind::<Array<Text>, _>(column!(rows, |_submission, row| row.chat.as_str()))
+        .bind::<Array<Text>, _>(column!(rows, |_submission, row| row.sender.as_str()))
+        .bind::<Array<Text>, _>(column!(rows, |_submission, row| row.message_id.as_str()))
+        .bind::<Array<Nullable<Binary>>, _>(column!(rows, |_submission, row| row.body.as_deref()))
         .load(conn)
         .await?;
         Ok(held.into_iter().map(Lease::from).collect())

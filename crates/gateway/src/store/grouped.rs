@@ -242,3 +242,14 @@ pub(super) fn last_of<'a, R, K: std::hash::Hash + Eq>(
     rows.reverse();
     rows
 }
+
+/// What is bound as an array: one value of each row that [`last_of`] has found.
+macro_rules! column {
+    ($rows:ident, |$submission:ident, $row:ident| $value:expr) => {
+        $rows
+            .iter()
+            .map(|($submission, $row)| $value)
+            .collect::<Vec<_>>()
+    };
+}
+pub(super) use column;

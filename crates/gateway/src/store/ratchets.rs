@@ -11,7 +11,7 @@ use domain::lease::Lease;
 use domain::statement::Statement;
 use runtime::postgres::Pool;
 
-use super::grouped::{Grouped, Held, Kept, Lane, Submission, last_of, leases};
+use super::grouped::{Grouped, Held, Kept, Lane, Submission, column, last_of, leases};
 use super::patience::Failed;
 
 /// Where sessions are handed in. Clones lead to one place.
@@ -54,13 +54,6 @@ impl Grouped for Session {
     ) -> QueryResult<HashSet<Lease>> {
         let (connections, epochs) = leases(group);
         let rows = last_of(group, |row| row.address.as_str());
-        macro_rules! column {
-            (|$submission:ident, $row:ident| $value:expr) => {
-                rows.iter()
-                    .map(|($submission, $row)| $value)
-                    .collect::<Vec<_>>()
-            };
-        }
         let held: Vec<Held> = Statement::new(
             "WITH held AS MATERIALIZED (
                  SELECT connection_id, epoch FROM (
@@ -78,11 +71,13 @@ impl Grouped for Session {
         )
         .bind::<Array<SqlUuid>, _>(&connections)
         .bind::<Array<BigInt>, _>(&epochs)
-        .bind::<Array<SqlUuid>, _>(column!(|submission, _row| submission.lease.connection_id))
-        .bind::<Array<BigInt>, _>(column!(|submission, _row| submission.lease.epoch))
-        .bind::<Array<Integer>, _>(column!(|submission, _row| submission.device_id))
-        .bind::<Array<Text>, _>(column!(|_submission, row| row.address.as_str()))
-        .bind::<Array<Binary>, _>(column!(|_submission, row| row.record.as_slice()))
+        .bind::<Array<SqlUuid>, _>(column!(rows, |submission, _row| submission
+            .lease
+            .connection_id))
+        .bind::<Array<BigInt>, _>(column!(rows, |submission, _row| submission.lease.epoch))
+        .bind::<Array<Integer>, _>(column!(rows, |submission, _row| submission.device_id))
+        .bind::<Array<Text>, _>(column!(rows, |_submission, row| row.address.as_str()))
+        .bind::<Array<Binary>, _>(column!(rows, |_submission, row| row.record.as_slice()))
         .load(conn)
         .await?;
         Ok(held.into_iter().map(Lease::from).collect())
