@@ -44,13 +44,12 @@ async fn a_live_message_is_a_commit_a_row_a_delete_and_a_flush() {
     let commits = each("recado_gateway_commit_seconds_count");
     let rows = each("recado_gateway_bodies_rows_count");
     let flushes = each("recado_gateway_ratchets_rows_count");
-    let statements = each("recado_gateway_store_statements_total");
+    let statements = flushes + each("recado_gateway_store_statements_total");
     assert!((0.99..=1.01).contains(&commits), "{commits} commits");
     assert!((0.99..=1.01).contains(&rows), "{rows} bodies");
     // A flush of sessions gathers what came within 25 ms: one each, when messages come one by one.
-    assert!(flushes <= 1.01, "{flushes} flushes");
     assert!(
-        statements <= 0.5,
-        "{statements} other statements of the store:\n{after}"
+        statements <= 1.5,
+        "{statements} statements of the store, {flushes} of them flushes:\n{after}"
     );
 }
