@@ -280,7 +280,7 @@ impl Session {
     async fn tell(&mut self, link: &Link, signal: Signal) -> anyhow::Result<()> {
         if matches!(
             signal,
-            Signal::Qr { .. } | Signal::PairingCode { .. } | Signal::Open
+            Signal::Qr { .. } | Signal::CodeDue | Signal::PairingCode { .. } | Signal::Open
         ) {
             link.pulse.arrives();
         }
@@ -290,7 +290,7 @@ impl Session {
                 self.code_until = Some(until);
                 self.row.show(Code::Pairing(&code), until).await
             }
-            Signal::AnotherCode => {
+            Signal::CodeDue => {
                 link.ask_for_code(&self.owner.phone_number);
                 Ok(())
             }
@@ -305,6 +305,8 @@ impl Session {
                 Ok(())
             }
             Signal::Closed => {
+                // A code is its socket's.
+                self.code_until = None;
                 self.row
                     .change(Status::Reconnecting, Some("connection_lost"))
                     .await

@@ -42,6 +42,13 @@ pub(crate) struct Pairings {
 }
 
 impl Pairings {
+    /// Ends the connection of the client that waits under that number; whether there was one.
+    pub(crate) fn hang_up(&self, phone: &str) -> bool {
+        let by_number = self.by_number.lock().expect("no panic here");
+        let waiting = by_number.get(phone);
+        waiting.inspect(|waiting| waiting.outlet.close()).is_some()
+    }
+
     fn forget(&self, registration: &Arc<Registration>, refs: &[String]) {
         let mut by_ref = self.by_ref.lock().expect("no panic here");
         for code in refs {

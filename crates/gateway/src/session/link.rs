@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::connection::{Connection, Pairing, Status};
+use domain::connection::{Connection, Status};
 use domain::failure::{Failure, classify};
 use domain::lease::Lease;
 use runtime::postgres::Pool;
@@ -159,9 +159,6 @@ impl Link {
             // To the simulator one name is one account. WhatsApp's own name comes from the phone.
             builder = builder.with_push_name(format!("recado {}", connection.id));
         }
-        if connection.jid.is_none() && connection.pairing() == Pairing::Code {
-            builder = builder.with_pair_code(code_for(&connection.phone_number));
-        }
         let bot = builder.build().await.context("the device's client")?;
         let client = bot.client();
         // It is set here alone.
@@ -187,9 +184,13 @@ impl Link {
         })
     }
 
-    /// Asks for another code to be typed; what becomes of it is a signal.
+    /// Asks for a code to be typed; what becomes of it is a signal. While one is good nothing happens.
     pub(super) fn ask_for_code(&self, phone_number: &str) {
-        let (client, options) = (Arc::clone(&self.client), code_for(phone_number));
+        let client = Arc::clone(&self.client);
+        let options = PairCodeOptions {
+            phone_number: phone_number.to_owned(),
+            ..PairCodeOptions::default()
+        };
         tokio::spawn(async move {
             // An error is also dispatched as an event.
             let _ = client.pair_with_code(options).await;
@@ -283,13 +284,6 @@ async fn device(pool: &Pool, lease: Lease) -> anyhow::Result<i32> {
             }
         }
         backoff.pause().await;
-    }
-}
-
-fn code_for(phone_number: &str) -> PairCodeOptions {
-    PairCodeOptions {
-        phone_number: phone_number.to_owned(),
-        ..PairCodeOptions::default()
     }
 }
 

@@ -38,8 +38,8 @@ pub(super) enum Signal {
         code: String,
         until: Instant,
     },
-    /// The code that is shown is good no longer.
-    AnotherCode,
+    /// A code to be typed can be asked for: on this socket none was, or the one that is shown is good no longer.
+    CodeDue,
     Paired,
     Open,
     Closed,
@@ -70,12 +70,9 @@ pub(super) struct Signals {
 impl EventHandler for Signals {
     fn handle_event(&self, event: Arc<Event>) {
         let signal = match &*event {
-            // WhatsApp offers both; the client asked for one.
-            Event::PairingQrCode(_) | Event::PairingQrCodesExhausted(_)
-                if self.pairing == Pairing::Code =>
-            {
-                return;
-            }
+            // WhatsApp offers both; the client wants one. Each offer says that the socket is ready.
+            Event::PairingQrCode(_) if self.pairing == Pairing::Code => Signal::CodeDue,
+            Event::PairingQrCodesExhausted(_) if self.pairing == Pairing::Code => return,
             Event::PairingQrCode(qr) => Signal::Qr {
                 code: qr.code.clone(),
                 until: Instant::now() + qr.timeout,
@@ -84,19 +81,16 @@ impl EventHandler for Signals {
                 code: grouped(&shown.code),
                 until: Instant::now() + shown.timeout,
             },
-            Event::PairingCodeRefresh(_) => Signal::AnotherCode,
+            Event::PairingCodeRefresh(_) => Signal::CodeDue,
             Event::PairingCodeError(error) => {
                 tracing::warn!(connection_id = %self.owner.connection_id, error = error.error,
                     "WhatsApp gives no pairing code");
-                let throttled = error
-                    .rejection
-                    .as_ref()
-                    .is_some_and(|rejection| rejection.is_throttled());
-                ended(if throttled {
-                    "code_throttled"
-                } else {
-                    "code_refused"
-                })
+                match &error.rejection {
+                    Some(rejection) if rejection.is_throttled() => ended("code_throttled"),
+                    Some(_) => ended("code_refused"),
+                    // The socket broke, or WhatsApp did not answer: the next offer is the time to ask again.
+                    None => return,
+                }
             }
             Event::PairSuccess(paired) => self.paired(&paired.id),
             Event::Connected(_) => Signal::Open,

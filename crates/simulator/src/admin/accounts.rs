@@ -93,13 +93,18 @@ fn hang_up(devices: &[Arc<Device>], last_words: Option<&Node>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "connections_ended": ended }))
 }
 
+/// Hangs up on a number's devices, and on the client that waits for its code to be typed there.
 pub(super) async fn disconnect(
     world: web::Data<World>,
     phone: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let (_, devices) = subject(&world, &phone, &request)?;
-    Ok(hang_up(&devices, None))
+    let waited = world.pairings.hang_up(&phone);
+    match subject(&world, &phone, &request) {
+        Ok((_, devices)) => Ok(hang_up(&devices, None)),
+        Err(_) if waited => Ok(hang_up(&[], None)),
+        Err(refused) => Err(refused),
+    }
 }
 
 pub(super) async fn replace(
