@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::transport::{Transport, TransportEvent, TransportFactory};
 use whatsapp_rust::{anyhow, async_channel, async_trait};
@@ -79,17 +80,15 @@ impl Turns {
         })
     }
 
-    async fn wait(&self) -> anyhow::Result<()> {
-        match self.take(Instant::now()) {
-            // Gateways that lose their sockets in one moment don't come back in one.
-            Some(turn) => {
-                let step = self.with(|pace| pace.step());
-                let jitter = step.mul_f64(rand::random());
-                sleep_until(turn + jitter).await;
-            }
-            None => anyhow::bail!("too many sessions connect at once"),
-        }
-        Ok(())
+    /// `false` when the turn is too far away to wait for.
+    async fn wait(&self) -> bool {
+        let Some(turn) = self.take(Instant::now()) else {
+            return false;
+        };
+        // Gateways that lose their sockets in one moment don't come back in one.
+        let step = self.with(|pace| pace.step());
+        sleep_until(turn + step.mul_f64(rand::random())).await;
+        true
     }
 }
 
@@ -102,15 +101,20 @@ pub(crate) struct Gated<F> {
     pulse: Arc<Pulse>,
     /// The first socket's turn was taken when the session was started.
     first: AtomicBool,
+    crowded: CancellationToken,
 }
 
 impl<F> Gated<F> {
+    /// `crowded` is cancelled when so many sessions want to connect that this one's turn is far away. It should then
+    /// end, and wait with those that have no session: the client's own pauses between its attempts grow, and are
+    /// soon much longer than the turn is away.
     pub(crate) fn new(
         inner: F,
         hold: Hold,
         confirmed: Confirmed,
         turns: Turns,
         pulse: Arc<Pulse>,
+        crowded: CancellationToken,
     ) -> Self {
         Self {
             inner,
@@ -119,6 +123,7 @@ impl<F> Gated<F> {
             turns,
             pulse,
             first: AtomicBool::new(true),
+            crowded,
         }
     }
 }
@@ -129,7 +134,11 @@ impl<F: TransportFactory> TransportFactory for Gated<F> {
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
         if !self.first.swap(false, Ordering::Relaxed) {
-            self.turns.wait().await?;
+            let connects = self.turns.wait().await;
+            if !connects {
+                self.crowded.cancel();
+                anyhow::bail!("too many sessions connect at once");
+            }
         }
         self.confirmed.fresh().await?;
         anyhow::ensure!(!self.hold.is_lost(), "the session is another gateway's");
@@ -230,6 +239,44 @@ mod tests {
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         confirmed.at(Instant::now());
         waiting.await.unwrap();
+    }
+
+    struct Refused;
+
+    #[async_trait]
+    impl TransportFactory for Refused {
+        async fn create_transport(
+            &self,
+        ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error>
+        {
+            anyhow::bail!("refused")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_turn_is_far_away_is_told_to_end() {
+        let lease = Lease {
+            connection_id: Uuid::new_v4(),
+            epoch: 1,
+        };
+        let (confirmed, crowded) = (Confirmed::default(), CancellationToken::new());
+        confirmed.at(Instant::now());
+        let turns = Turns::new(Pace::new(NonZeroU32::new(1).unwrap()));
+        while turns.take(Instant::now()).is_some() {}
+        let gated = Gated::new(
+            Refused,
+            Hold::new(lease),
+            confirmed,
+            turns,
+            Arc::default(),
+            crowded.clone(),
+        );
+        let connect = async || gated.create_transport().await.err().unwrap().to_string();
+        // Its turn was taken when it was started.
+        assert_eq!(connect().await, "refused");
+        assert!(!crowded.is_cancelled());
+        assert_eq!(connect().await, "too many sessions connect at once");
+        assert!(crowded.is_cancelled());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::row::Row;
 pub(super) enum Ending {
     /// The client wanted it.
     Wanted(Desired),
-    /// The next gateway goes on with it.
+    /// The next gateway goes on with it, which may be this one when it is its turn to connect.
     HandedOver,
     /// Another gateway goes on with it already.
     Lost,

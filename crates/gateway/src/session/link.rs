@@ -56,6 +56,8 @@ pub(super) struct Link {
     calls: TaskTracker,
     /// Stops the reading of the socket.
     shut: CancellationToken,
+    /// The client is not to connect again before others have.
+    crowded: CancellationToken,
     /// Each stanza is an event, and a sign of life.
     _every_stanza: RawNodeLease,
     /// Ends the calls of the hook when it is dropped.
@@ -77,6 +79,7 @@ impl Link {
         let pulse = Arc::new(Pulse::default());
         let underway = Arc::new(Underway::default());
         let shut = CancellationToken::new();
+        let crowded = CancellationToken::new();
         let (sender, signals) = mpsc::unbounded_channel();
         let hook = Hook {
             owner: Arc::clone(owner),
@@ -119,6 +122,7 @@ impl Link {
             shared.confirmed.clone(),
             shared.turns.clone(),
             Arc::clone(&pulse),
+            crowded.clone(),
         );
         let sockets = Valved::new(
             sockets,
@@ -179,6 +183,7 @@ impl Link {
             underway,
             calls,
             shut,
+            crowded,
             _every_stanza: every_stanza,
             _ended: ended.drop_guard(),
         })
@@ -208,6 +213,7 @@ impl Link {
             biased;
             signal = self.signals.recv() => signal,
             () = &mut self.handle => self.signals.try_recv().ok(),
+            () = self.crowded.cancelled() => Some(Signal::Ended(Ending::HandedOver)),
         }
     }
 
