@@ -36,6 +36,7 @@ use domain::lease::Lease;
 use domain::sealed::Place;
 use domain::statement::Statement;
 use runtime::postgres::Pool;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
@@ -70,6 +71,8 @@ pub struct Store {
     hold: Hold,
     connection_id: Uuid,
     device_id: i32,
+    /// Held while the device is saved.
+    saving: Mutex<()>,
 }
 
 /// Finds the connection's device row, or makes one that has no keys yet. Returns the device's id.
@@ -132,6 +135,7 @@ impl Store {
             connection_id: hold.connection_id(),
             hold,
             device_id,
+            saving: Mutex::default(),
         }
     }
 

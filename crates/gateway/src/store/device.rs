@@ -47,7 +47,12 @@ struct Read {
 #[async_trait]
 impl DeviceStore for Store {
     /// Waits for PostgreSQL: the library stops saving after ten failures.
+    ///
+    /// One at a time, in the order in which it is asked for: the library saves from two tasks at once, and of two
+    /// connections the one with the older device may be the slower. What it forgot so, it would do once more:
+    /// upload one-time prekeys of which some were used up.
     async fn save(&self, device: &Device) -> Result<()> {
+        let _turn = self.saving.lock().await;
         let sealed = self.sealed_device(device)?;
         let rows = self
             .write("save_device", Patience::Outage, async |conn| {

@@ -63,6 +63,26 @@ async fn a_store_that_is_opened_again_finds_everything() {
 }
 
 #[tokio::test]
+async fn of_saves_at_once_the_one_that_was_asked_for_last_is_kept() {
+    let world = World::new().await;
+    let store = world.store().await;
+    store.create().await.unwrap();
+    let device = store.load().await.unwrap().unwrap();
+    let devices: Vec<Device> = (1..=50)
+        .map(|next_pre_key_id| Device {
+            next_pre_key_id,
+            ..device.clone()
+        })
+        .collect();
+    let saves = devices.iter().map(|device| store.save(device));
+    for saved in futures_util::future::join_all(saves).await {
+        saved.unwrap();
+    }
+    let kept = store.load().await.unwrap().unwrap();
+    assert_eq!(kept.next_pre_key_id, 50);
+}
+
+#[tokio::test]
 async fn all_that_is_sealed_opens_under_another_key_when_it_was_sealed_anew() {
     const NEW: &str = "new:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
     let world = World::new().await;
