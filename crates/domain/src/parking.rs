@@ -9,6 +9,9 @@
 //! event first, then its webhook, and sets `look_at`. Who finds nothing parked any more (also nothing that
 //! another has locked, or that is not to go yet) has locked the webhook in a statement before, so that it
 //! sees what was parked until then, and who parks later sets `look_at` anew.
+//!
+//! Whether anything is parked is asked with an `ORDER BY`. Without, PostgreSQL expects to meet one of many soon,
+//! and reads whole partitions where there is none.
 
 use std::collections::BTreeMap;
 
@@ -135,7 +138,8 @@ pub(crate) async fn look_again(
                      ORDER BY sequence LIMIT ?) AS seen), 0),
              look_at = (
                  SELECT now() + make_interval(secs => ?) FROM whatsapp_webhook_events
-                 WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL LIMIT 1)
+                 WHERE webhook_id = w.id AND status = 'pending' AND next_retry_at IS NULL
+                 ORDER BY sequence LIMIT 1)
          WHERE id = ANY(?)",
     )
     .bind::<BigInt, _>(WINDOW)
@@ -221,7 +225,7 @@ pub async fn release_parked(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
                          WHEN counts.count > 0 OR (
                              SELECT true FROM whatsapp_webhook_events
                              WHERE webhook_id = turns.id AND status = 'pending' AND next_retry_at IS NULL
-                             LIMIT 1) THEN now() + make_interval(secs => ?)
+                             ORDER BY sequence LIMIT 1) THEN now() + make_interval(secs => ?)
                      END,
                      release_step = 2 * least(turns.release_step, ? / 2)
                  FROM turns LEFT JOIN counts ON counts.webhook_id = turns.id

@@ -155,6 +155,9 @@ async fn a_poll_that_finds_much_to_do_reads_that_and_no_more() {
     world
         .sql(&set(&format!("webhook_id = '{}'", world.webhook.id)))
         .await;
+    // Nothing of it is parked any more, which is for a look to find out.
+    let looked_at = "UPDATE whatsapp_webhooks SET look_at = now() WHERE webhook_url <> ''";
+    world.sql(looked_at).await;
     let (read, claimed) = poll(&world, &[]).await;
     assert_eq!(claimed, 100);
     assert!(read < 1000, "{read} rows to claim 100");
