@@ -77,6 +77,8 @@ pub(crate) enum Undecryptable {
     Unavailable,
     /// It was decrypted once, and its text did not survive.
     BodyLost,
+    /// It is encrypted in a way that this version does not know.
+    UnknownEncryption,
 }
 
 impl Undecryptable {
@@ -85,6 +87,7 @@ impl Undecryptable {
             Self::Decryption => "decryption_failed",
             Self::Unavailable => "unavailable",
             Self::BodyLost => "body_lost",
+            Self::UnknownEncryption => "unknown_encryption",
         }
     }
 }

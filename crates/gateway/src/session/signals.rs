@@ -15,6 +15,10 @@ use whatsapp_rust::types::events::{
     ConnectFailureReason, Event, EventHandler, EventInterest, EventKind, MessageBatch,
     UndecryptableMessage,
 };
+use whatsapp_rust::types::message::MessageInfo;
+use whatsapp_rust::wacore::message_processing::EncType;
+use whatsapp_rust::wacore::messages::parse_message_info;
+use whatsapp_rust::wacore_binary::NodeRef;
 use whatsapp_rust::{Jid, OwnedNodeRef};
 
 use super::acks::Acks;
@@ -25,7 +29,7 @@ use crate::hook::Asked;
 use crate::hook::numbers::LookUp;
 use crate::occurrence;
 use crate::pulse::Pulse;
-use crate::translate::{Numbers, Owner};
+use crate::translate::{Numbers, Owner, Undecryptable};
 use crate::underway::Underway;
 
 #[derive(Debug)]
@@ -173,6 +177,18 @@ fn grouped(code: &str) -> String {
     }
 }
 
+/// Whether nothing of a message is encrypted in a way that the client library knows.
+fn is_of_unknown_encryption(message: &NodeRef<'_>) -> bool {
+    let is_known = |enc: &NodeRef<'_>| {
+        let kind = enc.attrs().optional_string("type");
+        kind.is_some_and(|kind| EncType::from_wire(&kind).is_some()) && enc.content.is_some()
+    };
+    let mut encrypted = message.get_children_by_tag("enc").peekable();
+    encrypted.peek().is_some()
+        && !encrypted.any(is_known)
+        && message.get_optional_child("participants").is_none()
+}
+
 impl Signals {
     fn refused(&self, reason: ConnectFailureReason) -> Signal {
         tracing::warn!(connection_id = %self.owner.connection_id, ?reason, "WhatsApp refuses a session");
@@ -198,14 +214,38 @@ impl Signals {
         if stanza.tag == "message"
             && let Some(id) = stanza.attrs().optional_string("id")
         {
-            self.underway.reads(&id, now);
+            match is_of_unknown_encryption(stanza) {
+                true => self.unknown(stanza),
+                false => self.underway.reads(&id, now),
+            }
         }
     }
 
     fn undecryptable(&self, stanza: &UndecryptableMessage) {
         self.underway.arrives(&stanza.info.id);
+        let why = match stanza.is_unavailable {
+            true => Undecryptable::Unavailable,
+            false => Undecryptable::Decryption,
+        };
+        self.unread(&stanza.info, why);
+    }
+
+    /// The library acknowledges it and says nothing.
+    fn unknown(&self, stanza: &NodeRef<'_>) {
+        let Some(client) = self.client.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        let device = client.persistence_manager().get_device_snapshot();
+        let own = device.pn.clone().unwrap_or_default();
+        match parse_message_info(stanza, &own, device.lid.as_ref()) {
+            Ok(info) => self.unread(&Arc::new(info), Undecryptable::UnknownEncryption),
+            Err(error) => tracing::debug!(%error, "a message without an envelope"),
+        }
+    }
+
+    fn unread(&self, info: &Arc<MessageInfo>, why: Undecryptable) {
         if self.confirmed.load(Ordering::Acquire) {
-            self.unreadable.tell(stanza);
+            self.unreadable.tell(info, why);
         }
     }
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use domain::keyring::Keyring;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
-use whatsapp_rust::types::events::UndecryptableMessage;
 use whatsapp_rust::types::message::MessageInfo;
 use whatsapp_rust::waproto::codec::message_decode;
 use whatsapp_rust::waproto::whatsapp as wa;
@@ -52,14 +51,10 @@ pub(super) struct Unreadable {
 impl Unreadable {
     /// Looks, without waiting, whether an earlier copy was read, and tells the stanza if not. Best effort:
     /// the library has dealt with the stanza already, and WhatsApp is asked to send it anew.
-    pub(super) fn tell(&self, stanza: &UndecryptableMessage) {
-        let (this, info) = (self.clone(), Arc::clone(&stanza.info));
+    pub(super) fn tell(&self, info: &Arc<MessageInfo>, why: Undecryptable) {
+        let (this, info) = (self.clone(), Arc::clone(info));
         // What its sender sends anew is not an earlier copy, however soon it is here.
         let (came, settled) = (Instant::now(), self.is_in_flight(&info));
-        let why = match stanza.is_unavailable {
-            true => Undecryptable::Unavailable,
-            false => Undecryptable::Decryption,
-        };
         tokio::spawn(async move {
             let (at, settled) = match !settled && this.lacks_group_key(&info).await {
                 false => (came, settled),

@@ -37,6 +37,11 @@ async fn a_session_goes_on_after_nonsense_and_no_other_notices() {
         .iter()
         .find(|row| !matches!(&*row.event_type, "message" | "message.undecryptable"));
     assert_eq!(odd, None);
+    // One of the messages of noise is of a kind that is none.
+    let riddles = rows
+        .iter()
+        .filter(|row| row.metadata["reason"] == "unknown_encryption");
+    assert_eq!(riddles.count(), 1);
     // A few of the library's caches and timers may be new; seven connections' worth is not.
     no_more_tasks_than(tasks + 5).await;
     scene.end().await;
