@@ -40,6 +40,12 @@ impl State {
     pub(crate) async fn ring_gateways(&self) {
         missed("connections", self.doorbell.ring_connections().await);
     }
+
+    /// Tells the gateway that holds the connection that there is something to send. One that is not rung
+    /// looks by itself.
+    pub(crate) async fn ring_outbox(&self, connection: Uuid) {
+        missed("outbox", self.doorbell.ring_outbox(connection).await);
+    }
 }
 
 fn missed(bell: &'static str, rung: Result<(), RingError>) {

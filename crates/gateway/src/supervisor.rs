@@ -13,10 +13,10 @@ use std::time::Duration;
 use domain::connection::{Connection, Status};
 use domain::gateway::Gateway;
 use domain::lease::{Lease, Work};
-use queue::ConnectionListener;
+use queue::{ConnectionListener, News};
 use runtime::config::DatabaseConfig;
 use runtime::shutdown::Shutdown;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -39,6 +39,8 @@ const ENDED_AT_ONCE: usize = 100;
 const GIVEN_AT_ONCE: usize = 16;
 /// Before the end of the grace period, what has not been taken by then is given up.
 const LAST_MOMENT: Duration = Duration::from_secs(8);
+/// Rings that are heard while another is answered; more wait in the subscription.
+const HEARD: usize = 16;
 /// Between two questions whether Redis is still there.
 const LISTEN: Duration = Duration::from_secs(30);
 
@@ -112,8 +114,8 @@ impl Supervisor {
     /// Supervises until the shutdown or until nothing can be committed any more; returns when the sessions
     /// have ended and are others' to take.
     pub(crate) async fn run(mut self, listener: ConnectionListener, shutdown: &Shutdown) {
-        let rung = Notify::new();
-        let mut listening = std::pin::pin!(listen(listener, &rung));
+        let (sender, mut heard) = mpsc::channel(HEARD);
+        let mut listening = std::pin::pin!(listen(listener, sender));
         let abandoned = self.shared.abandoned.clone();
         self.look().await;
         while !self.is_drained() {
@@ -128,10 +130,15 @@ impl Supervisor {
                     self.look().await;
                 }
                 Some(ended) = self.sessions.join_next_with_id() => self.end(ended).await,
-                () = rung.notified() => {
-                    sleep_until(self.looked + BREATH).await;
-                    self.look().await;
-                }
+                Some(news) = heard.recv() => match news {
+                    News::ToSend(connections) => self.poke(&connections),
+                    News::Wanted => {
+                        sleep_until(self.looked + BREATH).await;
+                        // A look finds all of that as well.
+                        while heard.try_recv().is_ok() {}
+                        self.look().await;
+                    }
+                },
                 () = sleep_until(next_look) => self.look().await,
                 () = sleep_until(next_turn) => self.start_more().await,
                 () = &mut listening => {}
@@ -229,11 +236,7 @@ impl Supervisor {
                 _ => running.hold.lose(),
             }
         }
-        for id in view.sending {
-            if let Some(running) = self.running.get(&id) {
-                running.poked.notify_one();
-            }
-        }
+        self.poke(&view.sending);
         self.retries.retain(|id, _| held.contains_key(id));
         let over: HashSet<Lease> = self.ended.iter().copied().collect();
         let (wanted, settled): (Vec<_>, Vec<_>) = held
@@ -242,6 +245,13 @@ impl Supervisor {
             .partition(Connection::wants_an_owner);
         self.ended.extend(settled.iter().map(Connection::lease));
         self.waiting = in_order(wanted);
+    }
+
+    /// Says to those of these connections' sessions that run here that there is something to send.
+    fn poke(&self, connections: &[Uuid]) {
+        for running in connections.iter().filter_map(|id| self.running.get(id)) {
+            running.poked.notify_one();
+        }
     }
 
     /// Starts what is held, then claims what is free, as the pace allows.
@@ -451,15 +461,16 @@ fn hostname() -> String {
 }
 
 /// Never returns. Without Redis the poll is what is left.
-async fn listen(mut listener: ConnectionListener, rung: &Notify) {
+async fn listen(mut listener: ConnectionListener, heard: mpsc::Sender<News>) {
     let mut away = false;
     loop {
         match listener.wait(LISTEN).await {
-            Ok(true) => {
+            Ok(Some(news)) => {
                 away = false;
-                rung.notify_one();
+                // Its receiver is there as long as this is polled.
+                let _ = heard.send(news).await;
             }
-            Ok(false) => {}
+            Ok(None) => {}
             Err(error) => {
                 if !std::mem::replace(&mut away, true) {
                     tracing::warn!(%error, "Redis is away: connections are looked at every second");

@@ -71,8 +71,17 @@ impl Doorbell {
 
     /// Tells every gateway that the desired state of some connection changed.
     pub async fn ring_connections(&self) -> Result<(), RingError> {
+        self.publish("").await
+    }
+
+    /// Tells the gateway that holds the connection that there is something to send.
+    pub async fn ring_outbox(&self, connection: Uuid) -> Result<(), RingError> {
+        self.publish(&connection.to_string()).await
+    }
+
+    async fn publish(&self, message: &str) -> Result<(), RingError> {
         let mut ring = redis::cmd("PUBLISH");
-        ring.arg(keys::CONNECTIONS).arg("");
+        ring.arg(keys::CONNECTIONS).arg(message);
         self.bounded(async |connection| ring.exec_async(connection).await)
             .await
     }

@@ -5,7 +5,8 @@ use uuid::Uuid;
 /// List of 16-byte event ids, oldest at the left: the dispatchers pop what was just inserted.
 pub const EVENTS_DUE: &str = "recado:events:due";
 
-/// Pub/sub channel: the desired state of some connection changed; every gateway looks.
+/// Pub/sub channel. An empty message: the desired state of some connection changed; every gateway looks. A
+/// connection's id: there is something to send over it; the gateway that holds it looks.
 pub const CONNECTIONS: &str = "recado:connections";
 
 /// The moment that the last request to a webhook with a rate limit was given.

@@ -7,5 +7,5 @@ pub mod listener;
 pub mod rate;
 
 pub use doorbell::{Doorbell, RingError};
-pub use listener::{ConnectionListener, Listener, WaitError};
+pub use listener::{ConnectionListener, Listener, News, WaitError};
 pub use rate::{Rate, RateLimiter};

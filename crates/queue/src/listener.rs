@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Client, RedisError};
 use tokio::time::{sleep, timeout};
@@ -153,6 +153,35 @@ async fn pop(
     Ok(first.into_iter().chain(rest.unwrap_or_default()).collect())
 }
 
+/// What a gateway is rung for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Something is wanted of some connection: all are to be looked at, also for what is to be sent.
+    Wanted,
+    /// There is something to send over these.
+    ToSend(Vec<Uuid>),
+}
+
+impl News {
+    fn of(message: &redis::Msg) -> Self {
+        let text = message.get_payload_bytes();
+        match Uuid::try_parse_ascii(text) {
+            Ok(connection) => Self::ToSend(vec![connection]),
+            Err(_) => Self::Wanted,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::ToSend(mut some), Self::ToSend(more)) => {
+                some.extend(more);
+                Self::ToSend(some)
+            }
+            _ => Self::Wanted,
+        }
+    }
+}
+
 /// Waits for news about connections. Every listener hears every ring.
 pub struct ConnectionListener {
     client: Client,
@@ -170,9 +199,9 @@ impl ConnectionListener {
         }
     }
 
-    /// Whether there was a ring before `block` passed. Rings that came together count as one. A
+    /// What it was rung for before `block` passed. Rings that came together count as one. A
     /// subscription made anew counts as a ring, since one may have been missed meanwhile.
-    pub async fn wait(&mut self, block: Duration) -> Result<bool, WaitError> {
+    pub async fn wait(&mut self, block: Duration) -> Result<Option<News>, WaitError> {
         let result = self.next(block).await;
         match result {
             Ok(_) => self.backoff = Backoff::default(),
@@ -184,30 +213,31 @@ impl ConnectionListener {
         result
     }
 
-    async fn next(&mut self, block: Duration) -> Result<bool, WaitError> {
+    async fn next(&mut self, block: Duration) -> Result<Option<News>, WaitError> {
         let Some(subscription) = &mut self.subscription else {
             sleep(self.backoff.pause()).await;
             self.subscription = Some(answered(self.subscribe()).await?);
-            return Ok(true);
+            return Ok(Some(News::Wanted));
         };
-        let rung = {
+        let news = {
             let mut messages = subscription.on_message();
             match timeout(block, messages.next()).await {
                 Ok(None) => return Err(WaitError::Closed),
-                Ok(Some(_)) => {
-                    while let Some(Some(_)) = futures_util::FutureExt::now_or_never(messages.next())
-                    {
+                Ok(Some(message)) => {
+                    let mut news = News::of(&message);
+                    while let Some(Some(message)) = messages.next().now_or_never() {
+                        news = news.and(News::of(&message));
                     }
-                    true
+                    Some(news)
                 }
-                Err(_) => false,
+                Err(_) => None,
             }
         };
-        if !rung {
+        if news.is_none() {
             // A peer that vanished says nothing: ask whether it is there.
             answered(subscription.ping::<redis::Value>()).await?;
         }
-        Ok(rung)
+        Ok(news)
     }
 
     async fn subscribe(&self) -> Result<PubSub, RedisError> {
@@ -229,6 +259,15 @@ async fn answered<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_to_look_at_all_need_not_know_of_one() {
+        let to_send =
+            |ids: &[u128]| News::ToSend(ids.iter().copied().map(Uuid::from_u128).collect());
+        assert_eq!(to_send(&[1]).and(to_send(&[2])), to_send(&[1, 2]));
+        assert_eq!(to_send(&[1]).and(News::Wanted), News::Wanted);
+        assert_eq!(News::Wanted.and(to_send(&[1])), News::Wanted);
+    }
 
     #[test]
     fn pauses_grow_to_two_seconds_and_stay_there() {

@@ -141,7 +141,7 @@ async fn write(
         };
         Outgoing::insert(&mut conn, &new).await?
     };
-    state.ring_gateways().await;
+    state.ring_outbox(outgoing.connection_id).await;
     Ok(outgoing)
 }
 
