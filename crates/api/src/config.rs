@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use domain::address::AddressPolicy;
 use domain::keyring::Keyring;
+use media::HostConfig;
 use runtime::config::{ConfigError, DatabaseConfig, Env, HttpConfig, Mode, OpsConfig, RedisConfig};
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
 /// The defaults of the variables that the API alone reads.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -41,13 +41,10 @@ pub struct ReceiverConfig {
     pub addresses: AddressPolicy,
 }
 
-/// Where the files of messages are.
+/// How the files of messages are brought.
 #[derive(Debug)]
 pub struct MediaConfig {
-    /// No more than scheme, host and port.
-    pub host: Url,
-    /// What the media host may take to answer, and then for each next piece.
-    pub timeout: Duration,
+    pub host: HostConfig,
     /// At once.
     pub downloads: NonZeroUsize,
 }
@@ -65,31 +62,13 @@ impl Config {
                 addresses: AddressPolicy::new(env.list("WEBHOOK_ALLOWED_CIDRS")?),
             },
             media: MediaConfig {
-                host: media_host(env)?,
-                timeout: Duration::from_millis(env.required("MEDIA_TIMEOUT")?),
+                host: HostConfig::from_env(env)?,
                 downloads: env.required("MEDIA_DOWNLOADS")?,
             },
             gateway_wait: Duration::from_millis(env.required("GATEWAY_WAIT")?),
             attempt_wait: attempt_wait(env)?,
             dev_token: dev_token(env)?,
         })
-    }
-}
-
-/// Outside of development files come over TLS.
-fn media_host(env: &Env) -> Result<Url, ConfigError> {
-    let error = |problem| ConfigError::new("WHATSAPP_MEDIA_URL", problem);
-    let url: Url = env.required("WHATSAPP_MEDIA_URL")?;
-    match url.scheme() {
-        "https" => {}
-        "http" if env.mode() == Mode::Development => {}
-        "http" => return Err(error("must be https:// in production")),
-        _ => return Err(error("must be an https:// address")),
-    }
-    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    match bare && url.username().is_empty() && url.password().is_none() {
-        true => Ok(url),
-        false => Err(error("must have a host and a port, and nothing else")),
     }
 }
 
@@ -152,10 +131,6 @@ mod tests {
         assert!(!config(&[]).unwrap().receivers.require_https);
         let production = config(&[("APP_ENV", "production")]).unwrap();
         assert!(production.receivers.require_https);
-        let plain = ("WHATSAPP_MEDIA_URL", "http://127.0.0.1:1");
-        assert!(config(&[plain]).is_ok());
-        let refused = config(&[plain, ("APP_ENV", "production")]).unwrap_err();
-        assert_eq!(refused.variable, "WHATSAPP_MEDIA_URL");
     }
 
     #[test]
@@ -184,8 +159,6 @@ mod tests {
             ("WEBHOOK_TIMEOUT", "300001"),
             ("PORT", "80800"),
             ("WHATSAPP_MEDIA_URL", "ftp://mmg.whatsapp.net"),
-            ("WHATSAPP_MEDIA_URL", "https://mmg.whatsapp.net/v"),
-            ("WHATSAPP_MEDIA_URL", "https://user@mmg.whatsapp.net"),
             ("MEDIA_DOWNLOADS", "0"),
         ] {
             assert_eq!(config(&[(variable, value)]).unwrap_err().variable, variable);

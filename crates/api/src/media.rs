@@ -1,11 +1,6 @@
-//! Files of messages, from WhatsApp's media host to the client, decrypted on the way.
-//!
-//! The media host gives a file to whoever knows its path, so no session and no gateway is needed. What it
-//! gives is believed in nothing: [`decrypt`] holds the end of a file back until all of it was checked, and a
-//! file that is small enough is checked before its first byte is answered with.
+//! Files of messages, from WhatsApp's media host to the client. A file that is small enough is checked before
+//! its first byte is answered with; of a larger one the end is held back until then.
 
-mod decrypt;
-mod place;
 mod pump;
 
 use std::pin::Pin;
@@ -13,16 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
-use anyhow::Context;
 use bytes::Bytes;
 use domain::media::File;
 use futures_util::Stream;
-use reqwest::{Client, Response};
+use media::{Error, Host};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use url::Url;
 
-use self::decrypt::Decryptor;
 use self::pump::Pump;
 use crate::config::MediaConfig;
 use crate::error::{ApiError, Kind};
@@ -36,9 +28,7 @@ const BUSY: &str = "5";
 
 /// The way to WhatsApp's files.
 pub(crate) struct Media {
-    http: Client,
-    host: Url,
-    timeout: Duration,
+    host: Host,
     downloads: Arc<Semaphore>,
 }
 
@@ -52,11 +42,8 @@ pub(crate) struct Cut;
 
 impl Media {
     pub(crate) fn new(config: MediaConfig) -> anyhow::Result<Self> {
-        let http = runtime::http::client()?.read_timeout(config.timeout);
         Ok(Self {
-            http: http.build().context("the client of the media host")?,
-            host: config.host,
-            timeout: config.timeout,
+            host: Host::new(config.host)?,
             downloads: Arc::new(Semaphore::new(config.downloads.get())),
         })
     }
@@ -67,52 +54,26 @@ impl Media {
             let detail = "Too many files are being downloaded at the moment.";
             return Err(ApiError::unavailable(Kind::Status, detail).with(header::RETRY_AFTER, BUSY));
         };
-        let answer = self.fetch(file).await?;
-        let decryptor = Decryptor::new(file);
+        let download = self.host.open(file).await.map_err(problem)?;
         if file.size > WHOLE {
-            return Ok(Box::pin(Pump::start(answer, decryptor, permit)));
+            return Ok(Box::pin(Pump::start(download, permit)));
         }
-        let whole = timeout(WHOLE_TIME, pump::whole(answer, decryptor)).await;
-        let whole = whole.map_err(|_| late())?.map_err(|error| {
-            tracing::warn!("a file of the media host: {error:#}");
-            count("broken");
-            broken()
-        })?;
+        let whole = timeout(WHOLE_TIME, download.whole()).await;
+        let whole = whole.unwrap_or(Err(Error::Late)).map_err(problem)?;
         count("whole");
-        Ok(Box::pin(futures_util::stream::iter([Ok(whole.into())])))
+        Ok(Box::pin(futures_util::stream::iter([Ok(whole)])))
     }
+}
 
-    async fn fetch(&self, file: &File) -> Result<Response, ApiError> {
-        let url = place::url(&self.host, file);
-        let answer = match timeout(self.timeout, self.http.get(url).send()).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.is_timeout() => return Err(late()),
-            Err(_) => return Err(late()),
-            Ok(Err(error)) => {
-                // The path is as good as the file.
-                tracing::warn!(
-                    "the media host: {:#}",
-                    anyhow::Error::from(error.without_url())
-                );
-                return Err(away());
-            }
-        };
-        match answer.status().as_u16() {
-            200 => {}
-            // 403: the path was signed for a time that is over.
-            403 | 404 | 410 => return Err(gone()),
-            429 | 500.. => return Err(away()),
-            status => {
-                tracing::warn!(status, "the media host");
-                return Err(broken());
-            }
-        }
-        let announced = answer.content_length();
-        match announced.is_none_or(|length| length == decrypt::encrypted_size(file.size)) {
-            true => Ok(answer),
-            false => Err(broken()),
-        }
-    }
+fn problem(error: Error) -> ApiError {
+    let answer = match &error {
+        Error::Gone => return gone(),
+        Error::Late => return late(),
+        Error::Away(_) | Error::Busy(_) => away(),
+        Error::Unexpected(_) | Error::Tampered(_) => broken(),
+    };
+    tracing::warn!("a file: {:#}", anyhow::Error::from(error));
+    answer
 }
 
 fn gone() -> ApiError {
@@ -122,6 +83,7 @@ fn gone() -> ApiError {
 }
 
 fn broken() -> ApiError {
+    count("broken");
     let detail = "What WhatsApp has is not the file that was sent.";
     ApiError::of(StatusCode::BAD_GATEWAY, Kind::MediaBroken, detail)
 }

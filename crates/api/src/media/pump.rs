@@ -4,13 +4,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
-use reqwest::Response;
+use media::Download;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-use super::decrypt::Decryptor;
 use super::{Cut, count};
 
 /// Pieces that wait for a slow reader.
@@ -24,15 +23,11 @@ pub(super) struct Pump(mpsc::Receiver<Result<Bytes, Cut>>);
 
 impl Pump {
     /// The permit is given back with the end of the file.
-    pub(super) fn start(
-        answer: Response,
-        decryptor: Decryptor,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn start(download: Download, permit: OwnedSemaphorePermit) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             let _permit = permit;
-            let pumped = timeout(LONGEST, pump(answer, decryptor, &sender)).await;
+            let pumped = timeout(LONGEST, pump(download, &sender)).await;
             let Err(error) = pumped.unwrap_or_else(|_| Err(anyhow::anyhow!("it took too long")))
             else {
                 return count("streamed");
@@ -55,43 +50,20 @@ impl Stream for Pump {
 }
 
 async fn pump(
-    mut answer: Response,
-    mut decryptor: Decryptor,
+    mut download: Download,
     reader: &mpsc::Sender<Result<Bytes, Cut>>,
 ) -> anyhow::Result<()> {
-    while let Some(piece) = next(&mut answer).await? {
-        give(reader, decryptor.update(&piece)?).await?;
+    while let Some(piece) = download.next().await? {
+        give(reader, piece).await?;
     }
-    give(reader, decryptor.finish()?).await
+    Ok(())
 }
 
 async fn give(reader: &mpsc::Sender<Result<Bytes, Cut>>, piece: Bytes) -> anyhow::Result<()> {
-    if piece.is_empty() {
-        return Ok(());
-    }
     let given = timeout(READER, reader.send(Ok(piece))).await;
     match given {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => anyhow::bail!("its reader is gone"),
         Err(_) => anyhow::bail!("its reader does not read"),
     }
-}
-
-/// A small file, checked.
-pub(super) async fn whole(
-    mut answer: Response,
-    mut decryptor: Decryptor,
-) -> anyhow::Result<BytesMut> {
-    let mut file = BytesMut::new();
-    while let Some(piece) = next(&mut answer).await? {
-        file.extend_from_slice(&decryptor.update(&piece)?);
-    }
-    file.extend_from_slice(&decryptor.finish()?);
-    Ok(file)
-}
-
-async fn next(answer: &mut Response) -> anyhow::Result<Option<Bytes>> {
-    // The URL is as good as the file.
-    let piece = answer.chunk().await;
-    Ok(piece.map_err(reqwest::Error::without_url)?)
 }

@@ -20,7 +20,7 @@ const HELD: usize = 2 * BLOCK + MAC;
 
 /// Why a file is not the one that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Tampered {
+pub enum Tampered {
     #[error("its length is not that of an encrypted file")]
     Length,
     #[error("its MAC is wrong")]
@@ -36,7 +36,7 @@ pub(super) enum Tampered {
 }
 
 /// A file under way.
-pub(super) struct Decryptor {
+pub(crate) struct Decryptor {
     cipher: cbc::Decryptor<Aes256>,
     mac: Hmac<Sha256>,
     encrypted: Sha256,
@@ -50,7 +50,7 @@ pub(super) struct Decryptor {
 }
 
 /// Bytes of a file once it is encrypted: padded by one byte to a block, and its MAC.
-pub(super) fn encrypted_size(size: u64) -> u64 {
+pub(crate) fn encrypted_size(size: u64) -> u64 {
     (size / BLOCK as u64)
         .saturating_add(1)
         .saturating_mul(BLOCK as u64)
@@ -58,7 +58,7 @@ pub(super) fn encrypted_size(size: u64) -> u64 {
 }
 
 impl Decryptor {
-    pub(super) fn new(file: &File) -> Self {
+    pub(crate) fn new(file: &File) -> Self {
         let mut keys = [0; 112];
         Hkdf::<Sha256>::new(None, &file.media_key.0)
             .expand(file.kind.key_info().as_bytes(), &mut keys)
@@ -81,7 +81,7 @@ impl Decryptor {
     }
 
     /// What can be given away of the file now that more of it is here.
-    pub(super) fn update(&mut self, chunk: &[u8]) -> Result<Bytes, Tampered> {
+    pub(crate) fn update(&mut self, chunk: &[u8]) -> Result<Bytes, Tampered> {
         self.held.extend_from_slice(chunk);
         let ready = self.held.len().saturating_sub(HELD) / BLOCK * BLOCK;
         let mut blocks = self.held.split_to(ready);
@@ -97,7 +97,7 @@ impl Decryptor {
     }
 
     /// The end of the file, if it is the one that was sent.
-    pub(super) fn finish(mut self) -> Result<Bytes, Tampered> {
+    pub(crate) fn finish(mut self) -> Result<Bytes, Tampered> {
         let mut blocks = std::mem::take(&mut self.held);
         let length = blocks.len().checked_sub(MAC).ok_or(Tampered::Length)?;
         let tag = blocks.split_off(length);

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::media::{File, Kind};
 use url::Url;
 
-pub(super) fn url(host: &Url, file: &File) -> Url {
+pub(crate) fn url(host: &Url, file: &File) -> Url {
     let mut url = host.clone();
     let path = file.direct_path.split('#').next().unwrap_or_default();
     let (path, query) = match path.split_once('?') {
