@@ -16,7 +16,7 @@ pub(crate) use batch::Batch;
 pub(crate) use event_types::EventTypes;
 pub(crate) use headers::CustomHeaders;
 pub(crate) use metadata::Metadata;
-pub(crate) use numbers::{MaxInFlight, MaxRetries, RateLimit};
+pub(crate) use numbers::{InlineMediaBytes, MaxInFlight, MaxRetries, RateLimit};
 pub(crate) use ranges::IpRanges;
 
 /// For `deserialize_with`, beside `default`: an option that cannot be null.
@@ -67,6 +67,8 @@ macro_rules! with_options {
             ordered: Option<bool>,
             #[serde(default, deserialize_with = "crate::options::given")]
             allowed_ip_ranges: Option<crate::options::IpRanges>,
+            #[serde(default, deserialize_with = "crate::options::given")]
+            inline_media_bytes: Option<crate::options::InlineMediaBytes>,
         }
 
         impl $name {
@@ -82,6 +84,7 @@ macro_rules! with_options {
                     batch_max_wait_ms: self.batch.map(|batch| batch.map(|b| b.max_wait_ms())),
                     ordered: self.ordered,
                     allowed_ip_ranges: self.allowed_ip_ranges.as_ref().map(|ranges| ranges.texts()),
+                    inline_media_bytes: self.inline_media_bytes.map(|bytes| bytes.0),
                     ..domain::webhook::Changes::default()
                 }
             }

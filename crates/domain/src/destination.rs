@@ -50,6 +50,9 @@ pub struct Destination {
     /// CIDRs that the receiver's address must fall in, if there are any.
     #[diesel(sql_type = Array<Text>)]
     pub allowed_ip_ranges: Vec<String>,
+    /// Of the largest file that goes into the delivery itself; 0 is none.
+    #[diesel(sql_type = Integer)]
+    pub inline_media_bytes: i32,
 }
 
 impl Destination {
@@ -62,7 +65,7 @@ impl Destination {
                  extract(epoch FROM w.previous_secret_expires_at - now())::float8 AS previous_secret_seconds,
                  w.custom_headers, w.rate_limit_per_second,
                  c.rate_limit_per_second AS client_rate_limit_per_second, w.max_in_flight,
-                 w.batch_max_events, w.batch_max_wait_ms, w.allowed_ip_ranges
+                 w.batch_max_events, w.batch_max_wait_ms, w.allowed_ip_ranges, w.inline_media_bytes
              FROM whatsapp_webhooks w JOIN clients c ON c.id = w.client_id
              WHERE w.id = ANY(?)",
         )

@@ -78,6 +78,7 @@ diesel::table! {
         batch_max_wait_ms -> Nullable<Integer>,
         ordered -> Bool,
         allowed_ip_ranges -> Array<Text>,
+        inline_media_bytes -> Integer,
     }
 }
 

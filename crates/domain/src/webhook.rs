@@ -46,6 +46,8 @@ pub struct Webhook {
     pub batch_max_wait_ms: Option<i32>,
     pub ordered: bool,
     pub allowed_ip_ranges: Vec<String>,
+    /// Of the largest file that goes into the delivery itself; 0 is none.
+    pub inline_media_bytes: i32,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -68,6 +70,7 @@ pub struct Changes {
     pub batch_max_wait_ms: Option<Option<i32>>,
     pub ordered: Option<bool>,
     pub allowed_ip_ranges: Option<Vec<String>>,
+    pub inline_media_bytes: Option<i32>,
 }
 
 /// How many events become dead letters within the deletion of their webhook.

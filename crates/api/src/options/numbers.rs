@@ -24,6 +24,8 @@ bounded! {
     RateLimit = 1..=10_000;
     /// Requests under way at once, for each dispatcher.
     MaxInFlight = 1..=256;
+    /// Of the largest file that goes into the delivery itself; 0 is none.
+    InlineMediaBytes = 0..=1_048_576;
 }
 
 pub(super) fn within<'de, D: Deserializer<'de>>(
@@ -58,6 +60,15 @@ mod tests {
         assert_eq!(from_value::<MaxRetries>(json!(100)).unwrap().0, 100);
         assert_eq!(from_value::<RateLimit>(json!(10_000)).unwrap().0, 10_000);
         assert_eq!(from_value::<MaxInFlight>(json!(256)).unwrap().0, 256);
+        for bytes in [0, 1_048_576] {
+            let taken = from_value::<InlineMediaBytes>(json!(bytes)).unwrap();
+            assert_eq!(taken.0, bytes);
+        }
+        assert!(refused::<InlineMediaBytes>(&[
+            json!(-1),
+            json!(1_048_577),
+            json!(0.5)
+        ]));
         let never = [
             json!(0),
             json!(-1),

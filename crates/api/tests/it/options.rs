@@ -29,6 +29,7 @@ fn every_option() -> Value {
         "batch": {"max_events": 100, "max_wait_ms": 250},
         "ordered": true,
         "allowed_ip_ranges": ["203.0.113.77/24", "2001:db8::/32", "203.0.113.0/24"],
+        "inline_media_bytes": 65_536,
     })
 }
 
@@ -87,9 +88,14 @@ async fn an_option_that_is_not_given_stays_also_when_the_number_is_registered_ag
     assert_eq!(again["webhook"]["max_in_flight"], 7);
     same(again["webhook"].clone(), &["max_in_flight"]);
     let path = format!("/api/webhooks/{webhook}");
-    let changed = acme.patch(&path, json!({"ordered": false})).await.ok();
+    let change = json!({"ordered": false, "inline_media_bytes": 0});
+    let changed = acme.patch(&path, change).await.ok();
     assert_eq!(changed["webhook"]["ordered"], false);
-    same(changed["webhook"].clone(), &["max_in_flight", "ordered"]);
+    assert_eq!(changed["webhook"]["inline_media_bytes"], 0);
+    same(
+        changed["webhook"].clone(),
+        &["max_in_flight", "ordered", "inline_media_bytes"],
+    );
     assert_eq!(
         headers(&acme, webhook).await,
         every_option()["custom_headers"]
@@ -176,6 +182,13 @@ async fn an_option_that_is_wrong_is_named_and_changes_nothing() {
             "allowed_ip_ranges[1]",
             json!({"allowed_ip_ranges": ["203.0.113.0/24", "203.0.113.7"]}),
         ),
+        ("inline_media_bytes", json!({"inline_media_bytes": -1})),
+        (
+            "inline_media_bytes",
+            json!({"inline_media_bytes": 1_048_577}),
+        ),
+        ("inline_media_bytes", json!({"inline_media_bytes": "1 MB"})),
+        ("inline_media_bytes", json!({"inline_media_bytes": null})),
         ("max_retries", json!({"max_retries": null})),
         ("event_types", json!({"event_types": null})),
         ("metadata", json!({"metadata": null})),

@@ -1,0 +1,1 @@
+ALTER TABLE whatsapp_webhooks DROP COLUMN inline_media_bytes;
