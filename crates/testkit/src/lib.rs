@@ -6,6 +6,7 @@ pub mod cases;
 pub mod database;
 pub mod eventually;
 mod freeze;
+pub mod media_host;
 pub mod panics;
 pub mod payload;
 pub mod port;
@@ -18,6 +19,7 @@ pub mod system;
 
 pub use database::Database;
 pub use eventually::eventually;
+pub use media_host::MediaHost;
 pub use payload::Payloads;
 pub use port::free_port;
 pub use process::{Process, Program};

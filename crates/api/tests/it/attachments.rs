@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::gateway::Gateway;
-use crate::media_host::{MediaHost, receive_on};
+use crate::media_host::{self, receive_on};
 use crate::sessions::connected;
 use crate::world::{Answer, Api, Tenant, id};
 
@@ -44,7 +44,7 @@ async fn written(tenant: &Tenant<'_>, user: Uuid, kind: &str, file: Value) -> At
 async fn a_file_is_sent_from_a_url_an_upload_or_a_message() {
     let (api, host) = (
         Api::start_with(&[("WEBHOOK_ALLOWED_CIDRS", "127.0.0.0/8")]).await,
-        MediaHost::start().await,
+        media_host::start().await,
     );
     let acme = api.tenant("acme").await;
     let _gateway = Gateway::start(&api);

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 use crate::dispatcher::SECOND;
-use crate::media_host::{MediaHost, RawHost, begin, receive};
+use crate::media_host::{self, RawHost, begin, receive};
 use crate::world::{Answer, Api};
 
 const LARGE: usize = 20 * 1024 * 1024;
@@ -41,7 +41,7 @@ pub(crate) fn file(size: u64) -> File {
 
 #[tokio::test]
 async fn a_file_comes_as_it_was_sent_whatever_its_kind_and_size() {
-    let host = MediaHost::start().await;
+    let host = media_host::start().await;
     let api = api(&host.url()).await;
     for (kind, size) in [
         (Kind::Image, 1),
@@ -62,7 +62,7 @@ async fn a_file_comes_as_it_was_sent_whatever_its_kind_and_size() {
 
 #[tokio::test]
 async fn the_head_says_what_the_file_is_called_and_lets_nothing_of_it_run() {
-    let host = MediaHost::start().await;
+    let host = media_host::start().await;
     let api = api(&host.url()).await;
     let acme = api.tenant("acme").await;
     let file = File {
@@ -98,7 +98,7 @@ async fn the_head_says_what_the_file_is_called_and_lets_nothing_of_it_run() {
 
 #[tokio::test]
 async fn a_file_is_its_clients_alone_and_a_text_has_none() {
-    let host = MediaHost::start().await;
+    let host = media_host::start().await;
     let api = api(&host.url()).await;
     let (acme, other) = (api.tenant("acme").await, api.tenant("other").await);
     let id = receive(&acme, &host.put(Kind::Image, b"mine").await).await;
@@ -116,7 +116,7 @@ async fn a_file_is_its_clients_alone_and_a_text_has_none() {
 
 #[tokio::test]
 async fn what_whatsapp_keeps_no_more_is_gone() {
-    let host = MediaHost::start().await;
+    let host = media_host::start().await;
     let api = api(&host.url()).await;
     for status in [403, 404, 410] {
         let acme = api.tenant(&status.to_string()).await;
@@ -130,7 +130,7 @@ async fn what_whatsapp_keeps_no_more_is_gone() {
 
 #[tokio::test]
 async fn a_small_file_that_was_tampered_with_is_refused_and_a_large_one_cut_off() {
-    let host = MediaHost::start().await;
+    let host = media_host::start().await;
     let api = api(&host.url()).await;
     let acme = api.tenant("acme").await;
     let small = host.put(Kind::Image, &content(1000)).await;
@@ -165,7 +165,7 @@ async fn read(request: reqwest::RequestBuilder) -> (usize, bool) {
 
 #[tokio::test]
 async fn a_media_host_that_is_away_or_refuses_is_told_apart_from_a_file_that_is_gone() {
-    let host = MediaHost::start().await;
+    let host = media_host::start().await;
     let api = api(&host.url()).await;
     let acme = api.tenant("acme").await;
     let id = receive(&acme, &host.put(Kind::Image, b"a").await).await;
