@@ -114,12 +114,10 @@ impl Ground {
             listener("recado-receiver", receiver_port, "/_control/sunk").start(),
         );
         let service = |name| self.service(name, settings.webhook_timeout);
+        let media_url = format!("http://127.0.0.1:{simulator_port}");
         let api = service("recado-api")
             .port("PORT")
-            .env(
-                "WHATSAPP_MEDIA_URL",
-                format!("http://127.0.0.1:{simulator_port}"),
-            )
+            .env("WHATSAPP_MEDIA_URL", &media_url)
             .env("RATE_LIMIT_PER_CLIENT", 100_000)
             .env("RATE_LIMIT_PER_ADDRESS", 100_000);
         let gateway = service("recado-gateway")
@@ -130,7 +128,8 @@ impl Ground {
             .env("GATEWAY_CONNECT_RATE", 1_000)
             .env("GATEWAY_LEASE_SECONDS", settings.lease.as_secs());
         let gateways = (0..settings.gateways).map(|_| gateway.clone().port("OPS_PORT").start());
-        let dispatchers = (0..settings.dispatchers).map(|_| service("recado-dispatcher").start());
+        let dispatcher = service("recado-dispatcher").env("WHATSAPP_MEDIA_URL", &media_url);
+        let dispatchers = (0..settings.dispatchers).map(|_| dispatcher.clone().start());
         let (api, gateways, dispatchers) =
             tokio::join!(api.start(), join_all(gateways), join_all(dispatchers));
         let http = http::client()?;
