@@ -4,6 +4,7 @@ use std::time::Duration;
 use domain::address::AddressPolicy;
 use domain::keyring::Keyring;
 use ipnet::IpNet;
+use media::HostConfig;
 use runtime::config::{ConfigError, DatabaseConfig, Env, Mode, OpsConfig, RedisConfig};
 use secrecy::ExposeSecret;
 
@@ -22,6 +23,7 @@ pub struct Config {
     pub ops: OpsConfig,
     pub keyring: Keyring,
     pub sending: SendingConfig,
+    pub media: HostConfig,
     /// Attempts in flight at once, over all webhooks.
     pub concurrency: usize,
     /// `None` keeps everything.
@@ -51,6 +53,7 @@ impl Config {
             ops: OpsConfig::from_env(env, DEFAULT_OPS_PORT)?,
             keyring,
             sending: SendingConfig::from_env(env)?,
+            media: HostConfig::from_env(env)?,
             concurrency: concurrency.get(),
             retention_days: (retention_days > 0).then_some(retention_days),
         })
@@ -87,6 +90,8 @@ mod tests {
         ("WEBHOOK_TIMEOUT", "10000"),
         ("DISPATCHER_CONCURRENCY", "256"),
         ("RETENTION_DAYS", "30"),
+        ("WHATSAPP_MEDIA_URL", "https://mmg.whatsapp.net"),
+        ("MEDIA_TIMEOUT", "3000"),
     ];
 
     fn config(changed: &[(&'static str, &'static str)]) -> Result<Config, ConfigError> {
@@ -127,6 +132,7 @@ mod tests {
             ("WEBHOOK_TIMEOUT", "10s"),
             ("DISPATCHER_CONCURRENCY", "0"),
             ("RETENTION_DAYS", "-1"),
+            ("WHATSAPP_MEDIA_URL", "http://mmg.whatsapp.net"),
             ("WEBHOOK_ALLOWED_CIDRS", "10.0.0.0"),
             ("ENCRYPTION_KEYS", "nonsense"),
             ("OPS_PORT", "65536"),

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::deliver::{Client, Clients};
 use crate::guard::{Forbidden, Guard};
+use crate::inline::Mention;
 use crate::lanes::{Batch, Terms};
 use crate::sign::{Key, SecretError};
 
@@ -36,6 +37,8 @@ pub(crate) struct Endpoint {
     pub(crate) target: Result<Uri, Forbidden>,
     pub(crate) client: Client,
     pub(crate) headers: HeaderMap,
+    /// Of the largest file that goes into the delivery itself; 0 is none.
+    pub(crate) inline_media_bytes: u64,
     key: Key,
     /// Signs too until that time.
     previous: Option<(Key, Instant)>,
@@ -76,11 +79,20 @@ impl Endpoint {
                 Some(sealed) => headers(&webhook::open_headers(&opener.keyring, id, sealed)?),
                 None => HeaderMap::new(),
             },
+            inline_media_bytes: u64::try_from(destination.inline_media_bytes).unwrap_or(0),
             key: opener.key(id, &destination.secret)?,
             previous: previous.transpose()?,
             version: destination.version,
             loaded: now,
         })
+    }
+
+    /// The file of an event that is to go into the delivery itself, or to be said of that it doesn't.
+    pub(crate) fn file_of(&self, event: &Claimed) -> Option<Mention> {
+        match self.inline_media_bytes {
+            0 => None,
+            _ => Mention::find(&event.metadata),
+        }
     }
 
     /// What signs now: the secret, and during a rotation the one before it.
@@ -139,7 +151,7 @@ fn headers(named: &webhook::Headers) -> HeaderMap {
 
 /// What turns a destination into an endpoint.
 pub(crate) struct Opener {
-    pub(crate) keyring: Keyring,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) guard: Guard,
     pub(crate) clients: Clients,
 }

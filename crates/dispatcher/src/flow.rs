@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::deliver::{self, Attempt, Parcel};
 use crate::endpoint::Endpoint;
+use crate::inline::{Held, Inliner, Mention};
 use crate::lanes::{Ended, Job, Lanes, Offer, PATIENCE, Refused, Want};
 use crate::meters::{Meters, Reason};
 use crate::policy::{self, Case};
@@ -52,6 +53,8 @@ pub(crate) struct Work {
     /// Its part of the budget, given back when it is recorded.
     pub(crate) permit: OwnedSemaphorePermit,
     pub(crate) endpoint: Arc<Endpoint>,
+    /// What is to go into the delivery itself.
+    pub(crate) file: Option<Mention>,
 }
 
 impl Work {
@@ -61,11 +64,20 @@ impl Work {
 
     /// Alone: in a batch one that can't be taken would use up the attempts of the others.
     fn offer(self) -> Offer<Self> {
+        let file = usize::try_from(self.inlined_bytes()).unwrap_or(usize::MAX);
+        let text = self.event.content.len() + self.event.metadata.len() + 512;
         Offer {
-            size: self.event.content.len() + self.event.metadata.len() + 512,
+            size: text.saturating_add(file),
             alone: self.event.attempt_count > 0 || self.event.probe,
             work: self,
         }
+    }
+
+    /// What the base64 of its file takes.
+    pub(crate) fn inlined_bytes(&self) -> u64 {
+        let most = self.endpoint.inline_media_bytes;
+        let file = self.file.as_ref().filter(|file| file.size <= most);
+        file.map_or(0, Mention::base64_bytes)
     }
 
     /// What is left of its claim.
@@ -96,6 +108,7 @@ pub(crate) struct Flow {
     ripening: Notify,
     limiter: RateLimiter,
     timeout: Duration,
+    inliner: Inliner,
     entries: UnboundedSender<Entry>,
     shutdown: Shutdown,
     pub(crate) meters: Arc<Meters>,
@@ -106,6 +119,7 @@ impl Flow {
         lanes: Lanes<Work>,
         limiter: RateLimiter,
         timeout: Duration,
+        inliner: Inliner,
         entries: UnboundedSender<Entry>,
         shutdown: Shutdown,
         meters: Arc<Meters>,
@@ -115,6 +129,7 @@ impl Flow {
             ripening: Notify::new(),
             limiter,
             timeout,
+            inliner,
             entries,
             shutdown,
             meters,
@@ -224,13 +239,14 @@ impl Flow {
 
     /// Attempts what one request carries.
     async fn process(&self, mut job: Vec<Work>) -> Went {
-        if self.shutdown.soft().is_cancelled() {
-            self.give_all_back(job, Reason::Stopping, Duration::ZERO);
-            return Went::NOWHERE;
-        }
         let late = |work: &mut Work| work.left(self.timeout) < self.timeout + MARGIN;
         let too_late: Vec<Work> = job.extract_if(.., late).collect();
         self.give_all_back(too_late, Reason::Late, Duration::ZERO);
+        let soft = self.shutdown.soft();
+        let Some(_held) = soft.run_until_cancelled(self.inline(&mut job)).await else {
+            self.give_all_back(job, Reason::Stopping, Duration::ZERO);
+            return Went::NOWHERE;
+        };
         let Some(first) = job.first() else {
             return Went::NOWHERE;
         };
@@ -265,6 +281,18 @@ impl Flow {
             self.conclude(work, &attempt, batch);
         }
         went
+    }
+
+    /// Brings the files of a job, for as long as its claims allow. What they take of memory is held by what
+    /// this returns.
+    async fn inline(&self, job: &mut [Work]) -> Option<Held> {
+        if job.iter().all(|work| work.file.is_none()) {
+            return None;
+        }
+        let left = job.iter().map(|work| work.left(self.timeout)).min()?;
+        let within = left.saturating_sub(self.timeout + MARGIN);
+        // In a box: the many jobs without files are to take no room for it.
+        Box::pin(self.inliner.inline(job, within)).await
     }
 
     fn conclude(&self, work: Work, attempt: &Attempt, batch_id: Option<Uuid>) {

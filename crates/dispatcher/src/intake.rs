@@ -102,6 +102,7 @@ impl Source {
             let Some(permit) = room.split(1) else { break };
             match self.endpoints.find(event.webhook_id) {
                 Some(endpoint) => work.push(Work {
+                    file: endpoint.file_of(&event),
                     event,
                     token,
                     claimed,

@@ -1,7 +1,7 @@
 //! Delivers events to webhooks. In the order in which an event meets them: [`intake`] claims it, its
-//! [`endpoint`] says how it is to be delivered, [`lanes`] keep slow receivers apart, [`deliver`] sends it
-//! ([`sign`]ed, past the [`guard`]), [`policy`] says what that means, the [`recorder`] writes it down.
-//! [`flow`] carries it along.
+//! [`endpoint`] says how it is to be delivered, [`lanes`] keep slow receivers apart, a file that is to be
+//! within the delivery is put [`inline`], [`deliver`] sends it ([`sign`]ed, past the [`guard`]), [`policy`]
+//! says what that means, the [`recorder`] writes it down. [`flow`] carries it along.
 
 pub mod config;
 
@@ -9,6 +9,7 @@ mod deliver;
 mod endpoint;
 mod flow;
 mod guard;
+mod inline;
 mod intake;
 mod lanes;
 mod policy;
@@ -40,6 +41,7 @@ use deliver::{CONNECT, Clients};
 use endpoint::{Endpoints, Opener};
 use flow::Flow;
 use guard::Guard;
+use inline::Inliner;
 use intake::{Budget, Gate, Poller, Ring, Source};
 use lanes::Lanes;
 use link::Link;
@@ -55,6 +57,8 @@ const IN_HAND_PER_SLOT: usize = 8;
 const RECORDERS: usize = 2;
 /// So many in any case: whole batches.
 const FEWEST_IN_HAND: usize = 1024;
+/// Connections besides those of the stages: for what files take to be had, and for the checks.
+const BESIDES: usize = 2;
 
 /// A dispatcher at work.
 pub struct Dispatcher {
@@ -69,7 +73,8 @@ pub async fn start(
     metrics: PrometheusHandle,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Dispatcher> {
-    let readiness = readiness(&config)?;
+    let pool = small_pool(&config.database)?;
+    let readiness = readiness(pool.clone(), redis::pool(&config.redis)?);
     let ops = ops::serve(config.ops, readiness, metrics, shutdown.clone()).await?;
     tracing::info!(%ops, concurrency = config.concurrency, "dispatcher");
 
@@ -77,10 +82,11 @@ pub async fn start(
     let in_hand = (config.concurrency * IN_HAND_PER_SLOT).max(FEWEST_IN_HAND);
     // What hangs at its receiver takes nothing from the others.
     let budget = Budget::new(in_hand + lanes::most_laggards(config.concurrency));
+    let keyring = Arc::new(config.keyring);
     let endpoints = Arc::new(Endpoints::new(opener(
         &config.sending,
         config.concurrency,
-        config.keyring,
+        Arc::clone(&keyring),
     )?));
     let commands = redis::pool(&config.redis)?;
     let listener = Listener::new(redis::client(&config.redis)?);
@@ -94,6 +100,7 @@ pub async fn start(
         Lanes::new(config.concurrency, in_hand),
         RateLimiter::new(commands),
         config.sending.timeout,
+        Inliner::new(config.media, keyring, pool, Arc::clone(&meters))?,
         entries,
         shutdown.clone(),
         meters,
@@ -134,7 +141,11 @@ pub async fn start(
     Ok(Dispatcher { ops, stages })
 }
 
-fn opener(sending: &SendingConfig, concurrency: usize, keyring: Keyring) -> anyhow::Result<Opener> {
+fn opener(
+    sending: &SendingConfig,
+    concurrency: usize,
+    keyring: Arc<Keyring>,
+) -> anyhow::Result<Opener> {
     let guard = Guard {
         addresses: sending.addresses.clone(),
         https_only: sending.https_only,
@@ -215,13 +226,15 @@ async fn until_hard_stop(recorder: Recorder, shutdown: Shutdown) {
     }
 }
 
-/// The stages have connections of their own; one more serves the checks.
-fn readiness(config: &Config) -> anyhow::Result<Readiness> {
-    let mut database = config.database.clone();
-    database.pool_size = 1;
-    let pool = postgres::pool(&database)?;
+fn small_pool(database: &DatabaseConfig) -> anyhow::Result<postgres::Pool> {
+    let mut database = database.clone();
+    database.pool_size = BESIDES;
+    postgres::pool(&database)
+}
+
+fn readiness(pool: postgres::Pool, redis: redis::Pool) -> Readiness {
     let schema = pool.clone();
-    Ok(Readiness::new()
+    Readiness::new()
         .postgres(pool)
         .check("schema", move || {
             let pool = schema.clone();
@@ -230,5 +243,5 @@ fn readiness(config: &Config) -> anyhow::Result<Readiness> {
                 Ok::<(), anyhow::Error>(migration::check(&mut conn).await?)
             }
         })
-        .redis(redis::pool(&config.redis)?))
+        .redis(redis)
 }

@@ -6,6 +6,7 @@ use metrics::{
 };
 
 use crate::deliver::{Attempt, Class};
+use crate::inline::Outcome;
 
 /// Why a claim was given back without an attempt.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,7 @@ pub(crate) struct Meters {
     pub(crate) probed: Counter,
     pub(crate) malformed_rings: Counter,
     released: [Counter; 5],
+    inline_media: [Counter; 4],
     pub(crate) batch: Histogram,
     pub(crate) superseded: Counter,
     pub(crate) unrecordable: Counter,
@@ -48,6 +50,7 @@ impl Meters {
         let attempts = |class| counter!("recado_dispatcher_attempts_total", "result" => class);
         let claims = |source| counter!("recado_dispatcher_claims_total", "source" => source);
         let released = |reason| counter!("recado_dispatcher_released_total", "reason" => reason);
+        let inline_media = |outcome: Outcome| counter!("recado_dispatcher_inline_media_total", "outcome" => outcome.as_str());
         Self {
             delivered: attempts("delivered"),
             failed: Class::ALL
@@ -66,6 +69,7 @@ impl Meters {
             probed: claims("probe"),
             malformed_rings: counter!("recado_dispatcher_malformed_rings_total"),
             released: ["full", "limited", "late", "stopping", "fault"].map(released),
+            inline_media: Outcome::ALL.map(inline_media),
             batch: histogram!("recado_dispatcher_record_batch"),
             superseded: counter!("recado_dispatcher_superseded_total"),
             unrecordable: counter!("recado_dispatcher_unrecordable_total"),
@@ -78,6 +82,10 @@ impl Meters {
             None => self.delivered.increment(1),
             Some(failure) => self.failed[failure.class as usize].increment(1),
         }
+    }
+
+    pub(crate) fn inline_media(&self, outcome: Outcome) {
+        self.inline_media[outcome as usize].increment(1);
     }
 
     pub(crate) fn released(&self, reason: Reason) {
@@ -126,6 +134,10 @@ fn describe() {
     describe_counter!(
         "recado_dispatcher_released_total",
         "Claims given back unattempted."
+    );
+    describe_counter!(
+        "recado_dispatcher_inline_media_total",
+        "Files that a delivery was to carry: inlined, or why they were not."
     );
     describe_histogram!(
         "recado_dispatcher_record_batch",

@@ -72,7 +72,7 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// The body of the delivery, the same bytes at every attempt.
+    /// The body of the delivery. Of an event as it was claimed, the same bytes at every attempt.
     pub fn body(&self) -> serde_json::Result<Vec<u8>> {
         let metadata: &RawValue = serde_json::from_str(&self.metadata)?;
         serde_json::to_vec(&Payload {

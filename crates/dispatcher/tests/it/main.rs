@@ -7,6 +7,7 @@ mod batches;
 mod circuits;
 mod deliveries;
 mod failures;
+mod inline;
 mod isolation;
 mod libraries;
 mod order;

@@ -19,6 +19,7 @@ use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
 use domain::inbox;
 use domain::keyring::Keyring;
+use domain::media::File;
 use domain::message::NewMessage;
 use domain::phone::Phone;
 use domain::schema::{
@@ -27,12 +28,14 @@ use domain::schema::{
 };
 use domain::token;
 use domain::webhook::{self, Changes, Webhook};
+use media::HostConfig;
 use queue::Doorbell;
 use runtime::config::OpsConfig;
 use runtime::postgres;
 use runtime::shutdown::Shutdown;
 use runtime::telemetry;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use testkit::{Database, Program, Receiver, RedisDatabase, eventually};
 use uuid::Uuid;
 
@@ -134,6 +137,24 @@ impl World {
             .await
             .unwrap();
         accepted.events
+    }
+
+    /// Commits a message with each of these files and returns their events' ids; nobody is rung.
+    pub(crate) async fn commit_files(&self, hook: &Hook, files: &[&File]) -> Vec<Uuid> {
+        let messages: Vec<NewMessage> = files
+            .iter()
+            .map(|file| with_file(message(&hook.connection), file))
+            .collect();
+        let batch: Vec<&NewMessage> = messages.iter().collect();
+        let accepted = inbox::accept(&mut *self.conn().await, &batch).await;
+        accepted.unwrap().events
+    }
+
+    /// The same, and rings.
+    pub(crate) async fn send_files(&self, hook: &Hook, files: &[&File]) -> Vec<Uuid> {
+        let ids = self.commit_files(hook, files).await;
+        self.doorbell.ring_events(&ids).await.unwrap();
+        ids
     }
 
     /// Commits one message of a chat, and rings.
@@ -289,6 +310,10 @@ impl World {
                 addresses: AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
                 https_only: false,
             },
+            media: HostConfig {
+                url: "http://127.0.0.1:9".parse().unwrap(),
+                timeout: Duration::from_secs(10),
+            },
             concurrency: 64,
             retention_days: None,
         }
@@ -369,5 +394,20 @@ fn message(connection: &Connection) -> NewMessage {
         timestamp,
         raw: None,
         media: None,
+    }
+}
+
+/// The message, come with a file.
+fn with_file(message: NewMessage, file: &File) -> NewMessage {
+    let said = json!({
+        "v": 1,
+        "chat": message.chat,
+        "media": {"kind": file.kind, "size": file.size, "id": message.id},
+    });
+    NewMessage {
+        message_type: file.kind.as_str().to_owned(),
+        metadata: said.to_string(),
+        media: Some(file.seal(&keyring(), message.id)),
+        ..message
     }
 }
