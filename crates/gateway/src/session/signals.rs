@@ -44,6 +44,8 @@ pub(super) enum Signal {
     },
     /// A code to be typed can be asked for: on this socket none was, or the one that is shown is good no longer.
     CodeDue,
+    /// On this socket no code can be asked for any more.
+    CodesEnd,
     Paired,
     Open,
     Closed,
@@ -74,9 +76,10 @@ pub(super) struct Signals {
 impl EventHandler for Signals {
     fn handle_event(&self, event: Arc<Event>) {
         let signal = match &*event {
-            // WhatsApp offers both; the client wants one. Each offer says that the socket is ready.
+            // WhatsApp offers both, and the client wants one. With the first offer a socket is ready; they
+            // go on for some minutes.
             Event::PairingQrCode(_) if self.pairing == Pairing::Code => Signal::CodeDue,
-            Event::PairingQrCodesExhausted(_) if self.pairing == Pairing::Code => return,
+            Event::PairingQrCodesExhausted(_) if self.pairing == Pairing::Code => Signal::CodesEnd,
             Event::PairingQrCode(qr) => Signal::Qr {
                 code: qr.code.clone(),
                 until: Instant::now() + qr.timeout,
@@ -92,7 +95,8 @@ impl EventHandler for Signals {
                 match &error.rejection {
                     Some(rejection) if rejection.is_throttled() => ended("code_throttled"),
                     Some(_) => ended("code_refused"),
-                    // The socket broke, or WhatsApp did not answer: the next offer is the time to ask again.
+                    // The socket broke, or WhatsApp gave no answer that says no: it is asked again with the next
+                    // offer.
                     None => return,
                 }
             }
@@ -177,16 +181,23 @@ fn grouped(code: &str) -> String {
     }
 }
 
-/// Whether nothing of a message is encrypted in a way that the client library knows.
-fn is_of_unknown_encryption(message: &NodeRef<'_>) -> bool {
-    let is_known = |enc: &NodeRef<'_>| {
-        let kind = enc.attrs().optional_string("type");
-        kind.is_some_and(|kind| EncType::from_wire(&kind).is_some()) && enc.content.is_some()
-    };
-    let mut encrypted = message.get_children_by_tag("enc").peekable();
-    encrypted.peek().is_some()
-        && !encrypted.any(is_known)
-        && message.get_optional_child("participants").is_none()
+/// What of a message is encrypted for this device: itself, or its copy in a list of all devices'.
+fn encrypted_for<'n, 'd: 'n>(
+    message: &'n NodeRef<'d>,
+    own: &'n Jid,
+) -> impl Iterator<Item = &'n NodeRef<'d>> {
+    let copies = message.get_optional_child("participants").into_iter();
+    let copies = copies.flat_map(|copies| copies.get_children_by_tag("to"));
+    let ours = copies.filter(|copy| copy.attrs().optional_jid("jid").as_ref() == Some(own));
+    let ours = ours.flat_map(|copy| copy.get_children_by_tag("enc"));
+    message.get_children_by_tag("enc").chain(ours)
+}
+
+/// Whether the client library knows how to decrypt this.
+fn is_known(encrypted: &NodeRef<'_>) -> bool {
+    let kind = encrypted.attrs().optional_string("type");
+    kind.is_some_and(|kind| EncType::from_wire(&kind).is_some())
+        && encrypted.content_bytes().is_some()
 }
 
 impl Signals {
@@ -214,9 +225,8 @@ impl Signals {
         if stanza.tag == "message"
             && let Some(id) = stanza.attrs().optional_string("id")
         {
-            match is_of_unknown_encryption(stanza) {
-                true => self.unknown(stanza),
-                false => self.underway.reads(&id, now),
+            if !self.is_unknown(stanza) {
+                self.underway.reads(&id, now);
             }
         }
     }
@@ -230,17 +240,26 @@ impl Signals {
         self.unread(&stanza.info, why);
     }
 
-    /// The library acknowledges it and says nothing.
-    fn unknown(&self, stanza: &NodeRef<'_>) {
+    /// Whether nothing of a message is encrypted in a way that the client library knows. Such a one it acknowledges
+    /// and says nothing of; it is told here.
+    fn is_unknown(&self, message: &NodeRef<'_>) -> bool {
+        if message.get_children_by_tag("enc").any(is_known) {
+            return false;
+        }
         let Some(client) = self.client.get().and_then(Weak::upgrade) else {
-            return;
+            return false;
         };
         let device = client.persistence_manager().get_device_snapshot();
         let own = device.pn.clone().unwrap_or_default();
-        match parse_message_info(stanza, &own, device.lid.as_ref()) {
+        let mut encrypted = encrypted_for(message, &own).peekable();
+        if encrypted.peek().is_none() || encrypted.any(is_known) {
+            return false;
+        }
+        match parse_message_info(message, &own, device.lid.as_ref()) {
             Ok(info) => self.unread(&Arc::new(info), Undecryptable::UnknownEncryption),
             Err(error) => tracing::debug!(%error, "a message without an envelope"),
         }
+        true
     }
 
     fn unread(&self, info: &Arc<MessageInfo>, why: Undecryptable) {

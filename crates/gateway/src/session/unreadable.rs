@@ -56,7 +56,10 @@ impl Unreadable {
         // What its sender sends anew is not an earlier copy, however soon it is here.
         let (came, settled) = (Instant::now(), self.is_in_flight(&info));
         tokio::spawn(async move {
-            let (at, settled) = match !settled && this.lacks_group_key(&info).await {
+            let (at, settled) = match !settled
+                && why == Undecryptable::Decryption
+                && this.lacks_group_key(&info).await
+            {
                 false => (came, settled),
                 true => {
                     let sent = this.is_sent_anew(&info).await;
