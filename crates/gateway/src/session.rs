@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::ending::Ending;
-use self::link::Link;
+use self::link::{Link, Unlinking};
 use self::row::Row;
 use self::sending::Sending;
 use self::signals::Signal;
@@ -178,7 +178,11 @@ impl Session {
         let mut unlinked = true;
         if ending.unlinks() {
             tokio::select! {
-                asked = link.unlink() => unlinked = asked,
+                asked = link.unlink() => match asked {
+                    Unlinking::Done => {}
+                    Unlinking::Failed => unlinked = false,
+                    Unlinking::TurnedAway => ending = Ending::HandedOver,
+                },
                 () = self.hold.lost() => ending = Ending::Lost,
                 // The next gateway finds the same row, or the same device, and goes on.
                 _ = handed_over.wait_for(|goal| *goal == Goal::HandedOver) => {
@@ -238,7 +242,15 @@ impl Session {
                     self.row.restate().await?;
                 }
                 signal = link.next() => match signal {
-                    Some(Signal::Ended(ending)) => return Ok(ending),
+                    Some(Signal::Ended(ending)) => {
+                        if link.is_turned_away() {
+                            self.row.explain("unreachable").await?;
+                        }
+                        return Ok(ending);
+                    }
+                    Some(Signal::CodesEnd) if self.code_until.is_none() => {
+                        return Ok(Ending::NO_CODE);
+                    }
                     Some(signal) => self.tell(link, signal).await?,
                     None => anyhow::bail!("the client ended and did not say why"),
                 },
@@ -280,7 +292,7 @@ impl Session {
     async fn tell(&mut self, link: &Link, signal: Signal) -> anyhow::Result<()> {
         if matches!(
             signal,
-            Signal::Qr { .. } | Signal::CodeDue | Signal::PairingCode { .. } | Signal::Open
+            Signal::Qr { .. } | Signal::PairingCode { .. } | Signal::Open
         ) {
             link.pulse.arrives();
         }
@@ -299,6 +311,7 @@ impl Session {
                 self.row.identify(&link.client).await
             }
             Signal::Open => {
+                self.code_until = None;
                 self.row.identify(&link.client).await?;
                 self.row.change(Status::Connected, None).await?;
                 self.poked.notify_one();
@@ -311,7 +324,7 @@ impl Session {
                     .change(Status::Reconnecting, Some("connection_lost"))
                     .await
             }
-            Signal::Ended(_) => Ok(()),
+            Signal::CodesEnd | Signal::Ended(_) => Ok(()),
         }
     }
 }

@@ -36,6 +36,12 @@ impl Ending {
         reason: "code_expired",
     };
 
+    /// WhatsApp offered to give a code for as long as it does, and gave none.
+    pub(super) const NO_CODE: Self = Self::Outside {
+        status: Status::Disconnected,
+        reason: "code_unavailable",
+    };
+
     /// By then a newer version may be known.
     pub(super) const OUTDATED: Self = Self::Paused {
         reason: "client_outdated",

@@ -10,7 +10,7 @@ use domain::failure::{Failure, classify};
 use domain::lease::Lease;
 use runtime::postgres::Pool;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use whatsapp_rust::bot::{Bot, BotHandle};
@@ -62,6 +62,16 @@ pub(super) struct Link {
     _every_stanza: RawNodeLease,
     /// Ends the calls of the hook when it is dropped.
     _ended: DropGuard,
+}
+
+/// What became of an unlinking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unlinking {
+    /// WhatsApp knows of it.
+    Done,
+    Failed,
+    /// Too many sessions connect: whoever goes on with this one does it when it is its turn.
+    TurnedAway,
 }
 
 impl Link {
@@ -189,8 +199,12 @@ impl Link {
         })
     }
 
-    /// Asks for a code to be typed; what becomes of it is a signal. While one is good nothing happens.
+    /// Asks for a code to be typed; what becomes of it is a signal. While one is good, or the socket is gone on
+    /// which one was offered, nothing happens.
     pub(super) fn ask_for_code(&self, phone_number: &str) {
+        if !self.client.is_connected() {
+            return;
+        }
         let client = Arc::clone(&self.client);
         let options = PairCodeOptions {
             phone_number: phone_number.to_owned(),
@@ -217,10 +231,16 @@ impl Link {
         }
     }
 
-    /// Unlinks the device at WhatsApp; whether WhatsApp knows of it.
-    pub(super) async fn unlink(&mut self) -> bool {
+    /// Whether it is far from its turn to connect again, after it has tried in vain.
+    pub(super) fn is_turned_away(&self) -> bool {
+        let in_vain = self.pulse.in_vain(Instant::now());
+        self.crowded.is_cancelled() && !in_vain.is_zero()
+    }
+
+    /// Unlinks the device at WhatsApp.
+    pub(super) async fn unlink(&mut self) -> Unlinking {
         let Some(pn) = self.client.pn() else {
-            return true;
+            return Unlinking::Done;
         };
         let client = Arc::clone(&self.client);
         let unlinked = async {
@@ -231,18 +251,19 @@ impl Link {
         };
         let problem = tokio::select! {
             unlinked = unlinked => match unlinked {
-                Ok(()) => return true,
+                Ok(()) => return Unlinking::Done,
                 Err(error) => error,
             },
             end = self.end() => match end {
-                Some(Ending::Outside { status: Status::LoggedOut, .. }) => return true,
+                Some(Ending::Outside { status: Status::LoggedOut, .. }) => return Unlinking::Done,
+                Some(Ending::HandedOver) => return Unlinking::TurnedAway,
                 end => anyhow::anyhow!("the client ended: {end:?}"),
             },
         };
         tracing::warn!(
             "a device could not be unlinked at WhatsApp; its keys are deleted: {problem:#}"
         );
-        false
+        Unlinking::Failed
     }
 
     /// Waits for the client's end.

@@ -49,8 +49,9 @@ impl DeviceStore for Store {
     /// Waits for PostgreSQL: the library stops saving after ten failures.
     ///
     /// One at a time, in the order in which it is asked for: the library saves from two tasks at once, and of two
-    /// connections the one with the older device may be the slower. What it forgot so, it would do once more:
-    /// upload one-time prekeys of which some were used up.
+    /// connections the one with the older device may be the slower. What is forgotten so is done once more: one-time
+    /// prekeys of which some were used up are uploaded. (Between its copy of the device and this call the library
+    /// can still be overtaken: for some nanoseconds, and not for as long as PostgreSQL takes.)
     async fn save(&self, device: &Device) -> Result<()> {
         let _turn = self.saving.lock().await;
         let sealed = self.sealed_device(device)?;

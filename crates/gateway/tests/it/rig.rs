@@ -383,6 +383,14 @@ impl Rig {
         accounts.as_array().unwrap().clone()
     }
 
+    /// Whether a device of that number is connected.
+    pub(crate) async fn is_online(&self, number: &str) -> bool {
+        let accounts = self.accounts().await;
+        accounts
+            .iter()
+            .any(|account| account["phone"] == number && account["online"] == true)
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = self.http.get(self.url(path)).send().await.unwrap();
         answer.json().await.unwrap()

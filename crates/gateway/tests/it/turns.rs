@@ -458,3 +458,33 @@ async fn a_bad_variable_is_one_line_and_exit_64() {
         assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_whose_turn_is_far_away_come_back_when_it_comes_or_are_unlinked_then() {
+    let rig = Rig::start().await;
+    let fast = rig.gateway();
+    let mut all = link_many(&rig, 20).await;
+    fast.stop().await;
+    // The last ones' turn is further away than a session waits for.
+    let slow = rig.gateway_with(&[("GATEWAY_CONNECT_RATE", "1")]);
+    for (number, _) in &all {
+        eventually(2 * LIMIT, async || rig.is_online(number).await).await;
+    }
+    for (number, _) in &all {
+        let path = format!("/admin/accounts/{number}/disconnect");
+        rig.post(&path, String::new()).await;
+    }
+    let leaving = all.split_off(16);
+    for (_, connection) in &leaving {
+        rig.desire(connection, Desired::LoggedOut).await;
+    }
+    for (number, _) in &all {
+        eventually(2 * LIMIT, async || rig.is_online(number).await).await;
+    }
+    for (_, connection) in &leaving {
+        let row = rig.wait_for(connection.id, "logged_out").await;
+        assert_eq!(row.reason, None, "WhatsApp knows of it");
+    }
+    all_receive(&rig, &all).await;
+    slow.stop().await;
+}
