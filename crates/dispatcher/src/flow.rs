@@ -28,6 +28,8 @@ use crate::recorder::{Entry, What};
 /// What must be left of a claim's time, besides the attempt's own, so that its outcome can be
 /// recorded under it.
 const MARGIN: Duration = Duration::from_secs(5);
+/// What a job that has waited for its files as long as it may still has left before it would be given back.
+const SLACK: Duration = Duration::from_secs(1);
 /// What a claim may wait for its slot; one of a webhook with batches so long for the batch as well.
 const QUEUEING: Duration = Duration::from_secs(10);
 /// An event that we can't attempt through a fault of our own is tried again after this.
@@ -92,6 +94,8 @@ impl Work {
 struct Went {
     answered: bool,
     delivered: bool,
+    /// The request alone.
+    took: Duration,
 }
 
 impl Went {
@@ -99,6 +103,7 @@ impl Went {
     const NOWHERE: Self = Self {
         answered: true,
         delivered: true,
+        took: Duration::ZERO,
     };
 }
 
@@ -185,13 +190,12 @@ impl Flow {
         let mut next = Some(first);
         while let Some(job) = next {
             let webhook = job.webhook;
-            let start = Instant::now();
             self.meters.in_flight.increment(1);
             let (went, lagged) = self.process_at_length(job).await;
             self.meters.in_flight.decrement(1);
             let now = Instant::now();
             let ended = Ended {
-                took: now - start,
+                took: went.took,
                 answered: went.answered,
                 delivered: went.delivered,
                 lagged,
@@ -239,14 +243,14 @@ impl Flow {
 
     /// Attempts what one request carries.
     async fn process(&self, mut job: Vec<Work>) -> Went {
-        let late = |work: &mut Work| work.left(self.timeout) < self.timeout + MARGIN;
-        let too_late: Vec<Work> = job.extract_if(.., late).collect();
-        self.give_all_back(too_late, Reason::Late, Duration::ZERO);
+        self.give_late_back(&mut job);
         let soft = self.shutdown.soft();
         let Some(_held) = soft.run_until_cancelled(self.inline(&mut job)).await else {
             self.give_all_back(job, Reason::Stopping, Duration::ZERO);
             return Went::NOWHERE;
         };
+        // The files took their time, or this process stood still meanwhile.
+        self.give_late_back(&mut job);
         let Some(first) = job.first() else {
             return Went::NOWHERE;
         };
@@ -276,11 +280,19 @@ impl Flow {
         let went = Went {
             answered: attempt.status.is_some(),
             delivered: attempt.failure.is_none(),
+            took: attempt.took,
         };
         for work in job {
             self.conclude(work, &attempt, batch);
         }
         went
+    }
+
+    /// What is left of these claims no longer covers an attempt and its record.
+    fn give_late_back(&self, job: &mut Vec<Work>) {
+        let late = |work: &mut Work| work.left(self.timeout) < self.timeout + MARGIN;
+        let too_late: Vec<Work> = job.extract_if(.., late).collect();
+        self.give_all_back(too_late, Reason::Late, Duration::ZERO);
     }
 
     /// Brings the files of a job, for as long as its claims allow. What they take of memory is held by what
@@ -290,7 +302,7 @@ impl Flow {
             return None;
         }
         let left = job.iter().map(|work| work.left(self.timeout)).min()?;
-        let within = left.saturating_sub(self.timeout + MARGIN);
+        let within = left.saturating_sub(self.timeout + MARGIN + SLACK);
         // In a box: the many jobs without files are to take no room for it.
         Box::pin(self.inliner.inline(job, within)).await
     }

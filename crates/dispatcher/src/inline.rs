@@ -8,6 +8,7 @@ mod mention;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use media::{Host, HostConfig};
 use runtime::postgres::Pool;
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::flow::Work;
@@ -31,8 +32,10 @@ pub(crate) use mention::Mention;
 
 /// What an attempt waits for its files.
 const FETCH: Duration = Duration::from_secs(5);
-/// A media host that says nothing for so long is away.
+/// A media host that says nothing for so long is away, and so is one that does not get done in it.
 const SILENCE: Duration = Duration::from_secs(3);
+/// What an attempt waits for memory.
+const ROOM: Duration = Duration::from_millis(250);
 /// Files of one attempt that are brought at once.
 const AT_ONCE: usize = 4;
 
@@ -134,10 +137,13 @@ impl Inliner {
         let deadline = Instant::now() + within.min(FETCH);
         let client = job.first()?.event.client_id;
         let bytes = job.iter().map(Work::inlined_bytes).sum();
-        let held = timeout_at(deadline, self.memory.take(client, bytes))
-            .await
-            .ok();
+        let asks = bytes > 0 && self.circuit.lets_through(Instant::now());
+        let mut held = match asks {
+            true => timeout(ROOM, self.memory.take(client, bytes)).await.ok(),
+            false => None,
+        };
         let has_room = held.is_some();
+        let brought_bytes = &AtomicU64::new(0);
         let files = job.iter_mut().filter_map(|work| {
             let mention = work.file.take()?;
             Some((mention, work.endpoint.inline_media_bytes, &mut work.event))
@@ -146,44 +152,52 @@ impl Inliner {
             stream::iter(files).for_each_concurrent(AT_ONCE, |(mention, most, event)| async move {
                 let brought = if mention.size > most {
                     Err(Problem::TooLarge)
+                } else if !asks {
+                    Err(Problem::NotAsked)
                 } else if !has_room {
                     Err(Problem::NoRoom)
                 } else {
-                    let bring = AssertUnwindSafe(self.bring(mention.id, most, client, deadline));
+                    let bring = AssertUnwindSafe(self.bring(&mention, client, deadline));
                     bring.catch_unwind().await.unwrap_or(Err(Problem::Panic))
                 };
+                if brought.is_ok() {
+                    brought_bytes.fetch_add(mention.base64_bytes(), Ordering::Relaxed);
+                }
                 self.put(&mention, event, brought);
             });
         put.await;
+        // What was not brought takes no memory while the rest is delivered.
+        if let Some(held) = &mut held {
+            held.keep(brought_bytes.load(Ordering::Relaxed));
+        }
         held
     }
 
     async fn bring(
         &self,
-        message: Uuid,
-        most: u64,
+        mention: &Mention,
         client: i32,
         deadline: Instant,
     ) -> Result<Bytes, Problem> {
+        let message = mention.id;
         let sealed = timeout_at(deadline, self.sealed(client, message)).await;
         let sealed = sealed.map_err(|_| Problem::Late)??;
         let file = File::open(&self.keyring, message, &sealed.ok_or(Problem::Forgotten)?)?;
-        if file.size > most {
+        // There is memory for what the metadata say.
+        if file.size > mention.size {
             return Err(Problem::TooLarge);
         }
-        if !self.circuit.lets_through(Instant::now()) {
-            return Err(Problem::NotAsked);
-        }
+        let began = Instant::now();
         let fetch = async { self.host.open(&file).await?.whole().await };
         let fetched = timeout_at(deadline, fetch).await;
-        let fetched = fetched.map_err(|_| Problem::Late)?;
+        let now = Instant::now();
         match &fetched {
-            Err(error @ (media::Error::Away(_) | media::Error::Late)) => {
-                self.circuit.failed(error, Instant::now());
-            }
-            _ => self.circuit.answered(),
+            Err(_) if now - began < SILENCE => {}
+            Err(_) => self.circuit.failed("it does not get done", now),
+            Ok(Err(error)) if error.is_the_hosts() => self.circuit.failed(error, now),
+            Ok(_) => self.circuit.answered(),
         }
-        Ok(fetched?)
+        Ok(fetched.map_err(|_| Problem::Late)??)
     }
 
     async fn sealed(&self, client: i32, message: Uuid) -> Result<Option<Vec<u8>>, Problem> {

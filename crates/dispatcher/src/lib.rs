@@ -57,8 +57,8 @@ const IN_HAND_PER_SLOT: usize = 8;
 const RECORDERS: usize = 2;
 /// So many in any case: whole batches.
 const FEWEST_IN_HAND: usize = 1024;
-/// Connections besides those of the stages: for what files take to be had, and for the checks.
-const BESIDES: usize = 2;
+/// Connections for what files take to be had.
+const FILES: usize = 2;
 
 /// A dispatcher at work.
 pub struct Dispatcher {
@@ -73,8 +73,9 @@ pub async fn start(
     metrics: PrometheusHandle,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Dispatcher> {
-    let pool = small_pool(&config.database)?;
-    let readiness = readiness(pool.clone(), redis::pool(&config.redis)?);
+    let checks = small_pool(&config.database, 1)?;
+    let readiness = readiness(checks, redis::pool(&config.redis)?);
+    let pool = small_pool(&config.database, FILES)?;
     let ops = ops::serve(config.ops, readiness, metrics, shutdown.clone()).await?;
     tracing::info!(%ops, concurrency = config.concurrency, "dispatcher");
 
@@ -226,9 +227,9 @@ async fn until_hard_stop(recorder: Recorder, shutdown: Shutdown) {
     }
 }
 
-fn small_pool(database: &DatabaseConfig) -> anyhow::Result<postgres::Pool> {
+fn small_pool(database: &DatabaseConfig, size: usize) -> anyhow::Result<postgres::Pool> {
     let mut database = database.clone();
-    database.pool_size = BESIDES;
+    database.pool_size = size;
     postgres::pool(&database)
 }
 

@@ -30,6 +30,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether others will hardly fare better at the moment. (With other statuses the host may have its say on a
+    /// path that some sender made up.)
+    pub fn is_the_hosts(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Late | Self::Busy(429 | 503))
+    }
+
     pub(crate) fn of_request(error: reqwest::Error) -> Self {
         match error.is_timeout() {
             true => Self::Late,

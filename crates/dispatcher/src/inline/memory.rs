@@ -18,8 +18,22 @@ pub(super) struct Memory {
 
 /// Memory that is taken until this is dropped.
 pub(crate) struct Held {
-    _share: OwnedSemaphorePermit,
-    _whole: OwnedSemaphorePermit,
+    share: OwnedSemaphorePermit,
+    whole: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// Gives back what is more than so many bytes.
+    pub(super) fn keep(&mut self, bytes: u64) {
+        let kept = kib(bytes) as usize;
+        for permit in [&mut self.share, &mut self.whole] {
+            drop(permit.split(permit.num_permits().saturating_sub(kept)));
+        }
+    }
+}
+
+fn kib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).map_or(SHARE, |kib| kib.min(SHARE))
 }
 
 impl Default for Memory {
@@ -35,14 +49,14 @@ impl Memory {
     /// Waits until there is so much for the client. No attempt carries more than a client's share: files
     /// count among the bytes of a batch.
     pub(super) async fn take(&self, client: i32, bytes: u64) -> Held {
-        let kib = u32::try_from(bytes.div_ceil(1024)).map_or(SHARE, |kib| kib.min(SHARE));
+        let kib = kib(bytes);
         let take = async |from: Arc<Semaphore>| {
             let taken = from.acquire_many_owned(kib).await;
             taken.expect("memory is never closed")
         };
         Held {
-            _share: take(self.share(client)).await,
-            _whole: take(Arc::clone(&self.whole)).await,
+            share: take(self.share(client)).await,
+            whole: take(Arc::clone(&self.whole)).await,
         }
     }
 
@@ -73,6 +87,10 @@ mod tests {
         let others = [2, 3, 4].map(|client| memory.take(client, 8 * MIB).now_or_never());
         assert!(others.iter().all(Option::is_some));
         assert!(memory.take(5, 1).now_or_never().is_none());
+        assert!(memory.take(5, 1).now_or_never().is_none());
+        first[0].keep(MIB - 1024);
+        assert!(memory.take(5, 1024).now_or_never().is_some());
+        assert!(memory.take(1, 1025).now_or_never().is_none());
         first.pop();
         assert!(memory.take(5, MIB).now_or_never().is_some());
         assert!(memory.take(1, MIB).now_or_never().is_some());

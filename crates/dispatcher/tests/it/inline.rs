@@ -185,6 +185,13 @@ async fn a_file_that_is_not_the_one_that_was_sent_or_not_to_be_had_is_unavailabl
     running.stop().await;
 }
 
+/// Of an answer with the file of [`nowhere`], and what it goes on with.
+const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1018\r\n\r\n";
+
+fn slowly() -> Step {
+    Step::drip([0; 1018], Duration::from_millis(100))
+}
+
 /// Delivers an event with a file of a host that does these things; how long that took.
 async fn kept_waiting(steps: impl IntoIterator<Item = Step>) -> Duration {
     let (world, host) = (World::new().await, RawReceiver::start(steps).await);
@@ -206,15 +213,22 @@ async fn a_media_host_that_stays_silent_holds_no_delivery_up_for_long() {
 
 #[tokio::test]
 async fn nor_does_one_that_gives_a_file_byte_by_byte() {
-    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1018\r\n\r\n";
-    let slowly = Step::drip([0; 1018], Duration::from_millis(100));
-    let took = kept_waiting([Step::Read, Step::send(head), slowly]).await;
+    let took = kept_waiting([Step::Read, Step::send(HEAD), slowly()]).await;
     assert!(took < FETCH + SLACK, "{took:?}");
 }
 
 #[tokio::test]
 async fn a_media_host_that_is_away_is_waited_for_by_few_and_not_by_all() {
-    let host = RawReceiver::start([Step::Read, Step::Listen]).await;
+    is_waited_for_by_few([Step::Read, Step::Listen]).await;
+}
+
+#[tokio::test]
+async fn so_is_one_that_does_not_get_done() {
+    is_waited_for_by_few([Step::Read, Step::send(HEAD), slowly()]).await;
+}
+
+async fn is_waited_for_by_few(steps: impl IntoIterator<Item = Step>) {
+    let host = RawReceiver::start(steps).await;
     let world = World::new().await;
     let hook = inlining(&world, 1000).await;
     let running = dispatcher(&world, &host.url("http")).await;
