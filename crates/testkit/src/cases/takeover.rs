@@ -20,6 +20,10 @@ use crate::system::records::Session;
 use absence::Absences;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The default lease: the sessions of a gateway that was killed are back by then.
+const LONGEST_TAKEOVER: Duration = Duration::from_secs(15);
+/// Those of one that stands still are taken so soon after the end of its lease.
+const TAKEN: Duration = Duration::from_secs(5);
 /// A session that is handed over is away no longer.
 const LONGEST_HANDOVER: Duration = Duration::from_secs(2);
 /// What a gateway that was killed has acknowledged is known to the simulator after that.
@@ -88,6 +92,10 @@ pub(super) async fn kill(stage: &mut Stage) -> anyhow::Result<()> {
     }
     nobody_was_replaced(&sessions(stage).await?)?;
     stage.tell("longest_away_s", format!("{:.1}", longest.as_secs_f64()));
+    ensure!(
+        longest <= LONGEST_TAKEOVER,
+        "a session was away for {longest:?}"
+    );
     Ok(())
 }
 
@@ -126,9 +134,11 @@ pub(super) async fn pause(stage: &mut Stage, takeover: &Takeover) -> anyhow::Res
         stage.system.gateways[sleeper].freeze().await;
         let frozen = Instant::now();
         one_holds_all(stage).await?;
-        stage.tell(
-            "taken_after_s",
-            format!("{:.1}", frozen.elapsed().as_secs_f64()),
+        let taken = frozen.elapsed();
+        stage.tell("taken_after_s", format!("{:.1}", taken.as_secs_f64()));
+        ensure!(
+            taken <= takeover.lease + TAKEN,
+            "the sessions were taken after {taken:?}"
         );
         let taken = sessions(stage).await?;
         let lost = taken

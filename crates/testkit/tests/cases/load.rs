@@ -34,6 +34,7 @@ async fn a_load_links_numbers_writes_to_them_and_finds_that_all_arrived() {
     assert_eq!((number("numbers"), number("sent")), (4, 120), "{report}");
     assert_eq!((number("acked"), number("received")), (120, 120));
     assert_eq!((number("unacked"), number("undelivered")), (0, 0));
+    assert_eq!(number("duplicates"), 0);
     let milliseconds = |what: &str| report[what]["p50"].as_i64().unwrap();
     let (acked, received) = (
         milliseconds("send_to_ack_ms"),
