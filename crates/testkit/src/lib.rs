@@ -6,6 +6,7 @@ pub mod cases;
 pub mod database;
 pub mod eventually;
 mod freeze;
+pub mod kinds;
 pub mod media_host;
 pub mod panics;
 pub mod payload;

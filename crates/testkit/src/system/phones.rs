@@ -75,12 +75,17 @@ impl Phones {
 
     /// Writes, and returns the messages' ids.
     pub async fn write(&self, letter: &Letter<'_>) -> anyhow::Result<Vec<String>> {
+        self.ask(letter).await
+    }
+
+    /// Asks for messages in the simulator's own words, and returns their ids.
+    pub async fn ask(&self, messages: &impl Serialize) -> anyhow::Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Sent {
             ids: Vec<String>,
         }
         let request = self.http.post(format!("{}/admin/messages", self.url));
-        Ok(http::json::<Sent>(request.json(letter)).await?.ids)
+        Ok(http::json::<Sent>(request.json(messages)).await?.ids)
     }
 
     /// Every message ever written.

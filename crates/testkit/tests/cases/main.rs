@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
 
 mod demo;
+mod kinds;
 mod load;
 
 use std::time::Duration;
