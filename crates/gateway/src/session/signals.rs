@@ -224,10 +224,9 @@ impl Signals {
         let stanza = node.get();
         if stanza.tag == "message"
             && let Some(id) = stanza.attrs().optional_string("id")
+            && !self.is_unknown(stanza)
         {
-            if !self.is_unknown(stanza) {
-                self.underway.reads(&id, now);
-            }
+            self.underway.reads(&id, now);
         }
     }
 
