@@ -1,5 +1,5 @@
 //! The commands by which an operator administers Recado. What they answer is on stdout, one item a
-//! line with tabs between its parts; what went wrong is on stderr.
+//! line: its parts with tabs between them, or with `--json` an object. What went wrong is on stderr.
 
 mod clients;
 mod keys;
@@ -12,16 +12,25 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use diesel_async::AsyncPgConnection;
 use domain::keyring::Keyring;
 use runtime::config::{ConfigError, DatabaseConfig, Env};
 use runtime::{postgres, tls};
+use serde_json::Value;
 
 use crate::config::{self, DEFAULTS};
 
 /// `EX_USAGE`, as for a service whose configuration is wrong.
 const BAD_CONFIGURATION: u8 = 64;
+
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Answer {
+    /// Answer with JSON: an object a line
+    #[arg(long, global = true)]
+    json: bool,
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -38,7 +47,7 @@ pub enum Command {
     Keys(keys::Command),
     /// Check that nothing is lost: every message became its events, and each of these is settled or
     /// waits in a way that ends. Exits with 1 if not
-    Verify(verify::Verify),
+    Verify,
 }
 
 /// What the commands are told by the environment.
@@ -64,13 +73,13 @@ impl Settings {
 }
 
 /// Runs a command to its end.
-pub fn run(command: &Command) -> ExitCode {
+pub fn run(command: &Command, answer: Answer) -> ExitCode {
     let settings = match Settings::load(command) {
         Ok(settings) => settings,
         Err(error) => return fail(&error, ExitCode::from(BAD_CONFIGURATION)),
     };
     tls::install_provider();
-    match execute(command, &settings) {
+    match execute(command, answer, &settings) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(&format_args!("{error:#}"), ExitCode::FAILURE),
@@ -79,23 +88,27 @@ pub fn run(command: &Command) -> ExitCode {
 
 /// On a multi-threaded runtime, without which diesel's migrations cannot run. `false` where the answer
 /// is that something is not as it should be.
-fn execute(command: &Command, settings: &Settings) -> anyhow::Result<bool> {
+fn execute(command: &Command, answer: Answer, settings: &Settings) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let config = &settings.database;
         match command {
-            Command::Migrate => migrate::run(config).await?,
-            Command::Client(command) => clients::run(command, &mut connect(config).await?).await?,
-            Command::Token(command) => tokens::run(command, &mut connect(config).await?).await?,
+            Command::Migrate => migrate::run(config, answer).await?,
+            Command::Client(command) => {
+                clients::run(command, &mut connect(config).await?, answer).await?;
+            }
+            Command::Token(command) => {
+                tokens::run(command, &mut connect(config).await?, answer).await?;
+            }
             Command::Keys(command) => {
                 let keyring = settings.keyring.as_ref().context("ENCRYPTION_KEYS")?;
-                return keys::run(command, &mut connect(config).await?, keyring).await;
+                return keys::run(command, &mut connect(config).await?, keyring, answer).await;
             }
-            Command::Verify(command) => {
+            Command::Verify => {
                 let mut conn = connect(config).await?;
-                return verify::run(command, &mut conn, settings.retention_days).await;
+                return verify::run(&mut conn, settings.retention_days, answer).await;
             }
         }
         Ok(true)
@@ -112,8 +125,13 @@ fn fail(problem: &dyn Display, code: ExitCode) -> ExitCode {
     code
 }
 
-/// A line of the answer.
-fn say(parts: &[&dyn Display]) -> io::Result<()> {
-    let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
-    writeln!(io::stdout(), "{}", parts.join("\t"))
+impl Answer {
+    /// Writes an item: these parts, or that object.
+    fn line(self, parts: &[&dyn Display], object: &Value) -> io::Result<()> {
+        if self.json {
+            return writeln!(io::stdout(), "{object}");
+        }
+        let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+        writeln!(io::stdout(), "{}", parts.join("\t"))
+    }
 }

@@ -9,7 +9,8 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
-use domain::client::Client;
+use domain::client::{Client, Token};
+use domain::scope::Scope;
 use secrecy::SecretString;
 use tracing::Span;
 
@@ -27,20 +28,43 @@ pub(crate) async fn authenticate(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     match identify(&state, request.headers()).await {
-        Ok(client) => {
+        Ok((client, token)) => {
             Span::current().record("client", client.id);
             request.extensions_mut().insert(Caller(client));
+            request.extensions_mut().insert(token);
             Ok(next.call(request).await?.map_into_left_body())
         }
         Err(error) => Ok(request.error_response(error).map_into_right_body()),
     }
 }
 
-async fn identify(state: &State, headers: &HeaderMap) -> Result<Client, ApiError> {
+async fn identify(state: &State, headers: &HeaderMap) -> Result<(Client, Token), ApiError> {
     let token = bearer(headers)?;
     let mut conn = state.connection().await?;
-    let client = Client::authenticate(&mut conn, &token).await?;
-    client.ok_or_else(|| ApiError::unauthorized("The token is not known, or no longer valid."))
+    let known = Client::authenticate(&mut conn, &token).await?;
+    let (client, token) = known
+        .ok_or_else(|| ApiError::unauthorized("The token is not known, or no longer valid."))?;
+    if let Err(error) = token.note_use(&mut conn).await {
+        tracing::warn!("it could not be noted that a token is used: {error}");
+    }
+    Ok((client, token))
+}
+
+/// Refuses a request whose token may not do what the route does. For routes in a scope that is wrapped in
+/// [`authenticate`].
+pub(crate) async fn permit(
+    scope: Scope,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let token = request.extensions().get::<Token>().cloned();
+    match token.is_some_and(|token| token.may(scope)) {
+        true => Ok(next.call(request).await?.map_into_left_body()),
+        false => {
+            let refused = ApiError::out_of_scope(scope);
+            Ok(request.error_response(refused).map_into_right_body())
+        }
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<SecretString, ApiError> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Object;
-use domain::client::{Client, Token};
+use domain::client::{Client, NewToken, Token};
 use domain::migration::{self, SchemaError};
 use runtime::postgres::Pool;
 use secrecy::SecretString;
@@ -79,7 +79,7 @@ async fn ensure_dev_client(
     token: &SecretString,
 ) -> Result<(), Error> {
     let client = Client::ensure(conn, "dev").await?;
-    match Token::insert(conn, client.id, "DEV_CLIENT_TOKEN", token).await {
+    match Token::insert(conn, &NewToken::of(client.id, "DEV_CLIENT_TOKEN", token)).await {
         Ok(_) | Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(()),
         Err(error) => Err(error),
     }

@@ -17,6 +17,7 @@ use diesel_async::pooled_connection::deadpool::PoolError;
 use domain::connection::ConnectError;
 use domain::keyring::SealError;
 use domain::migration::SchemaError;
+use domain::scope::Scope;
 use qrcode::types::QrError;
 use serde::Serialize;
 
@@ -154,6 +155,13 @@ impl ApiError {
 
     pub(crate) fn unauthorized(detail: &'static str) -> Self {
         Self::plain(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
+    /// As [RFC 6750](https://www.rfc-editor.org/rfc/rfc6750#section-3.1) has it.
+    pub(crate) fn out_of_scope(scope: Scope) -> Self {
+        let detail = format!("The token may not do this: it lacks the scope {scope}.");
+        let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
+        Self::plain(StatusCode::FORBIDDEN, detail).with(header::WWW_AUTHENTICATE, challenge)
     }
 
     /// `what` is what the client has none of: "webhook of that id".

@@ -11,6 +11,8 @@ use runtime::Service;
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    answer: admin::Answer,
 }
 
 #[derive(Subcommand)]
@@ -22,11 +24,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.unwrap_or(Command::Serve) {
+    let Cli { command, answer } = Cli::parse();
+    match command.unwrap_or(Command::Serve) {
         Command::Serve => {
             let service = Service::new("recado-api").defaults(api::config::DEFAULTS);
             runtime::run(service, Config::from_env, api::app::serve)
         }
-        Command::Admin(command) => admin::run(&command),
+        Command::Admin(command) => admin::run(&command, answer),
     }
 }

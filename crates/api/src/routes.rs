@@ -1,12 +1,13 @@
-//! Every URL of the API.
+//! Every URL of the API, and what a token needs for it.
 
 use actix_web::dev::Handler;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Resource, Responder, Route, guard};
+use domain::scope::Scope::{self, Connect, Read, Send, Write};
 
-use crate::auth::authenticate;
+use crate::auth::{authenticate, permit};
 use crate::error::ApiError;
 use crate::handlers::{
     clients, connections, dead_letters, events, health, media, pairing, replays, samples, secrets,
@@ -15,52 +16,64 @@ use crate::handlers::{
 
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
-        .service(at("/health", [get(health::show)]))
-        .service(at("/me", [get(clients::me)]).wrap(from_fn(authenticate)))
+        .service(at("/health", [open(health::show)]))
+        .service(at("/me", [open(clients::me)]).wrap(from_fn(authenticate)))
         .service(
             web::scope("/api")
                 .wrap(from_fn(authenticate))
-                .service(at("/webhooks/register", [post(webhooks::register)]))
-                .service(at("/webhooks/list", [get(webhooks::list)]))
-                .service(at("/webhooks/events/{event_id}", [get(events::show)]))
+                .service(at("/webhooks/register", [post(Write, webhooks::register)]))
+                .service(at("/webhooks/list", [get(Read, webhooks::list)]))
+                .service(at("/webhooks/events/{event_id}", [get(Read, events::show)]))
                 .service(at(
                     "/webhooks/events/{event_id}/retry",
-                    [post(events::retry)],
+                    [post(Write, events::retry)],
                 ))
                 .service(at(
                     "/webhooks/{id}",
                     [
-                        get(webhooks::show),
-                        patch(webhooks::update),
-                        delete(webhooks::remove),
+                        get(Read, webhooks::show),
+                        patch(Write, webhooks::update),
+                        delete(Write, webhooks::remove),
                     ],
                 ))
-                .service(at("/webhooks/{id}/events", [get(events::list)]))
-                .service(at("/webhooks/{id}/test", [post(samples::send)]))
-                .service(at("/webhooks/{id}/stats", [get(stats::show)]))
-                .service(at("/webhooks/{id}/replay", [post(replays::replay)]))
+                .service(at("/webhooks/{id}/events", [get(Read, events::list)]))
+                .service(at("/webhooks/{id}/test", [post(Write, samples::send)]))
+                .service(at("/webhooks/{id}/stats", [get(Read, stats::show)]))
+                .service(at("/webhooks/{id}/replay", [post(Write, replays::replay)]))
                 .service(at(
                     "/webhooks/{id}/dead-letters",
-                    [get(dead_letters::list), delete(dead_letters::remove)],
+                    [
+                        get(Read, dead_letters::list),
+                        delete(Write, dead_letters::remove),
+                    ],
                 ))
                 .service(at(
                     "/webhooks/{id}/dead-letters/replay",
-                    [post(dead_letters::replay)],
+                    [post(Write, dead_letters::replay)],
                 ))
-                .service(at("/webhooks/{id}/secret", [get(secrets::show)]))
-                .service(at("/webhooks/{id}/secret/rotate", [post(secrets::rotate)]))
-                .service(at("/media", [post(media::upload)]))
-                .service(at("/media/{media_id}", [get(media::show)]))
-                .service(at("/whatsapp/connect", [post(pairing::connect)]))
-                .service(at("/whatsapp/qr/{user_id}", [get(pairing::qr)]))
-                .service(at("/whatsapp/status/{user_id}", [get(connections::status)]))
-                .service(at("/whatsapp/disconnect", [post(connections::disconnect)]))
-                .service(at("/whatsapp/logout", [post(connections::logout)]))
-                .service(at("/whatsapp/send", [post(sending::send)]))
-                .service(at("/whatsapp/connections", [get(connections::list)]))
+                .service(at("/webhooks/{id}/secret", [get(Write, secrets::show)]))
+                .service(at(
+                    "/webhooks/{id}/secret/rotate",
+                    [post(Write, secrets::rotate)],
+                ))
+                .service(at("/media", [post(Send, media::upload)]))
+                .service(at("/media/{media_id}", [get(Read, media::show)]))
+                .service(at("/whatsapp/connect", [post(Connect, pairing::connect)]))
+                .service(at("/whatsapp/qr/{user_id}", [get(Connect, pairing::qr)]))
+                .service(at(
+                    "/whatsapp/status/{user_id}",
+                    [get(Read, connections::status)],
+                ))
+                .service(at(
+                    "/whatsapp/disconnect",
+                    [post(Connect, connections::disconnect)],
+                ))
+                .service(at("/whatsapp/logout", [post(Connect, connections::logout)]))
+                .service(at("/whatsapp/send", [post(Send, sending::send)]))
+                .service(at("/whatsapp/connections", [get(Read, connections::list)]))
                 .service(at(
                     "/whatsapp/connections/{session_id}",
-                    [delete(connections::remove)],
+                    [delete(Connect, connections::remove)],
                 )),
         )
         .default_service(web::to(async || {
@@ -84,14 +97,25 @@ fn at<const N: usize>(path: &str, methods: [(Method, Route); N]) -> Resource {
         .fold(resource, |resource, (_, route)| resource.route(route))
 }
 
+/// A GET that any token may, or that needs none.
+fn open<F, Args>(handler: F) -> (Method, Route)
+where
+    F: Handler<Args, Output: Responder + 'static>,
+    Args: FromRequest + 'static,
+{
+    let reads = guard::Any(guard::Get()).or(guard::Head());
+    (Method::GET, web::route().guard(reads).to(handler))
+}
+
 macro_rules! methods {
     ($($name:ident => $method:ident, $guard:expr;)+) => {$(
-        fn $name<F, Args>(handler: F) -> (Method, Route)
+        fn $name<F, Args>(scope: Scope, handler: F) -> (Method, Route)
         where
             F: Handler<Args, Output: Responder + 'static>,
             Args: FromRequest + 'static,
         {
-            (Method::$method, web::route().guard($guard).to(handler))
+            let permit = from_fn(move |request, next| permit(scope, request, next));
+            (Method::$method, web::route().guard($guard).to(handler).wrap(permit))
         }
     )+};
 }

@@ -12,6 +12,7 @@ pub mod jid;
 pub mod keyring;
 pub mod phone;
 pub mod recipient;
+pub mod scope;
 pub mod sealed;
 pub mod token;
 

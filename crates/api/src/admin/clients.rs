@@ -5,11 +5,10 @@ use anyhow::{Context, ensure};
 use clap::Subcommand;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use domain::client::{Client, Token};
+use domain::client::{Client, NewToken, Token};
 use domain::token;
-use secrecy::ExposeSecret;
 
-use super::say;
+use super::{Answer, tokens};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -53,12 +52,16 @@ impl Display for Limit {
     }
 }
 
-pub(super) async fn run(command: &Command, conn: &mut AsyncPgConnection) -> anyhow::Result<()> {
+pub(super) async fn run(
+    command: &Command,
+    conn: &mut AsyncPgConnection,
+    answer: Answer,
+) -> anyhow::Result<()> {
     match command {
-        Command::Create { name } => create(conn, name).await,
+        Command::Create { name } => create(conn, name, answer).await,
         Command::List => {
             for client in Client::list(conn).await? {
-                show(&client)?;
+                show(&client, answer)?;
             }
             Ok(())
         }
@@ -67,22 +70,24 @@ pub(super) async fn run(command: &Command, conn: &mut AsyncPgConnection) -> anyh
             limit: Limit(limit),
         } => {
             let client = Client::limit(conn, name, *limit).await?;
-            show(&client.with_context(|| format!("there is no client named {name:?}"))?)
+            let client = client.with_context(|| format!("there is no client named {name:?}"))?;
+            show(&client, answer)
         }
         Command::Deactivate { id } => {
             let client = Client::deactivate(conn, *id).await?;
-            show(&client.with_context(|| format!("there is no client {id}"))?)
+            let client = client.with_context(|| format!("there is no client {id}"))?;
+            show(&client, answer)
         }
     }
 }
 
 /// The client and its token in one commit: a client that nobody can be is of no use.
-async fn create(conn: &mut AsyncPgConnection, name: &str) -> anyhow::Result<()> {
+async fn create(conn: &mut AsyncPgConnection, name: &str, answer: Answer) -> anyhow::Result<()> {
     check_name(name)?;
     let token = token::new_api_token();
     let made = conn.transaction(async |conn| {
         let client = Client::insert(conn, name).await?;
-        Token::insert(conn, client.id, "first", &token).await?;
+        Token::insert(conn, &NewToken::of(client.id, "first", &token)).await?;
         Ok::<_, Error>(client)
     });
     let client = match made.await {
@@ -91,8 +96,8 @@ async fn create(conn: &mut AsyncPgConnection, name: &str) -> anyhow::Result<()> 
         }
         other => other?,
     };
-    show(&client)?;
-    say(&[&"token", &token.expose_secret()])?;
+    show(&client, answer)?;
+    tokens::print(&token, answer)?;
     Ok(())
 }
 
@@ -105,15 +110,18 @@ pub(super) fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(client: &Client) -> anyhow::Result<()> {
+fn show(client: &Client, answer: Answer) -> anyhow::Result<()> {
     let created_at = client.created_at.to_rfc3339();
-    say(&[
-        &"client",
-        &client.id,
-        &client.name,
-        &client.status,
-        &created_at,
-        &Limit(client.rate_limit_per_second),
-    ])?;
+    answer.line(
+        &[
+            &"client",
+            &client.id,
+            &client.name,
+            &client.status,
+            &created_at,
+            &Limit(client.rate_limit_per_second),
+        ],
+        &serde_json::to_value(client)?,
+    )?;
     Ok(())
 }

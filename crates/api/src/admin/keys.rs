@@ -5,8 +5,9 @@ use diesel_async::AsyncPgConnection;
 use domain::keyring::Keyring;
 use domain::sealed::PLACES;
 use domain::sealed::rotation::Rotated;
+use serde_json::json;
 
-use super::say;
+use super::Answer;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -25,14 +26,15 @@ pub(super) async fn run(
     command: &Command,
     conn: &mut AsyncPgConnection,
     keyring: &Keyring,
+    answer: Answer,
 ) -> anyhow::Result<bool> {
     match command {
-        Command::Status => status(conn, keyring).await.map(|()| true),
+        Command::Status => status(conn, keyring, answer).await.map(|()| true),
         Command::Rotate => {
             let mut is_done = true;
             for place in PLACES {
                 let rotated = place.rotate(conn, keyring).await?;
-                show(&rotated)?;
+                show(&rotated, answer)?;
                 is_done &= rotated.left == 0 && rotated.failures.is_empty();
             }
             Ok(is_done)
@@ -40,16 +42,20 @@ pub(super) async fn run(
     }
 }
 
-fn show(rotated: &Rotated) -> io::Result<()> {
+fn show(rotated: &Rotated, answer: Answer) -> io::Result<()> {
     let (table, column) = (rotated.place.table(), rotated.place.column());
     let failed = rotated.failures.len();
-    say(&[
-        &table,
-        &column,
-        &format_args!("{} sealed anew", rotated.count),
-        &format_args!("{failed} failed"),
-        &format_args!("{} left", rotated.left),
-    ])?;
+    answer.line(
+        &[
+            &table,
+            &column,
+            &format_args!("{} sealed anew", rotated.count),
+            &format_args!("{failed} failed"),
+            &format_args!("{} left", rotated.left),
+        ],
+        &json!({"table": table, "column": column, "sealed_anew": rotated.count, "failed": failed,
+            "left": rotated.left}),
+    )?;
     let mut problems = io::stderr().lock();
     for failure in rotated.failures.iter().take(NAMED) {
         let (row, error) = (&failure.row, &failure.error);
@@ -72,7 +78,11 @@ fn show(rotated: &Rotated) -> io::Result<()> {
     Ok(())
 }
 
-async fn status(conn: &mut AsyncPgConnection, keyring: &Keyring) -> anyhow::Result<()> {
+async fn status(
+    conn: &mut AsyncPgConnection,
+    keyring: &Keyring,
+    answer: Answer,
+) -> anyhow::Result<()> {
     for place in PLACES {
         for usage in place.usage(conn).await? {
             let key = usage.key.as_deref().unwrap_or("");
@@ -81,13 +91,12 @@ async fn status(conn: &mut AsyncPgConnection, keyring: &Keyring) -> anyhow::Resu
                 Some(_) => "older",
                 None => "not in ENCRYPTION_KEYS",
             };
-            say(&[
-                &place.table(),
-                &place.column(),
-                &key,
-                &usage.count,
-                &standing,
-            ])?;
+            let (table, column, count) = (place.table(), place.column(), usage.count);
+            answer.line(
+                &[&table, &column, &key, &count, &standing],
+                &json!({"table": table, "column": column, "key": key, "count": count,
+                    "standing": standing}),
+            )?;
         }
     }
     Ok(())

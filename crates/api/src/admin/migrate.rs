@@ -1,23 +1,24 @@
 use chrono::Utc;
 use domain::{migration, partition};
 use runtime::config::DatabaseConfig;
+use serde_json::json;
 
-use super::{connect, say};
+use super::{Answer, connect};
 
 /// Several at once are fine: they take turns. Partitions that cannot be made at this moment are left to the
 /// dispatcher, which looks after them all the time.
-pub(super) async fn run(config: &DatabaseConfig) -> anyhow::Result<()> {
+pub(super) async fn run(config: &DatabaseConfig, answer: Answer) -> anyhow::Result<()> {
     let versions = migration::run(connect(config).await?).await?;
     for version in &versions {
-        say(&[&"migrated", version])?;
+        answer.line(&[&"migrated", version], &json!({"migrated": version}))?;
     }
     match partition::maintain(&mut connect(config).await?, Utc::now(), None).await {
         Ok(maintained) => {
             for partition in &maintained.made {
-                say(&[&"partition", partition])?;
+                answer.line(&[&"partition", partition], &json!({"partition": partition}))?;
             }
             if versions.is_empty() && maintained.made.is_empty() {
-                say(&[&"up to date"])?;
+                answer.line(&[&"up to date"], &json!({"up_to_date": true}))?;
             }
         }
         Err(error) => tracing::warn!(%error, "the partitions are left to the dispatcher's upkeep"),

@@ -1,29 +1,21 @@
-use clap::Args;
 use diesel_async::AsyncPgConnection;
 use domain::verify::{self, Finding};
 use serde_json::json;
 
-use super::say;
+use super::Answer;
 
-#[derive(Debug, Args)]
-pub struct Verify {
-    /// Answer with one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-/// Whether the promise is kept. A line for each rule: the verdict, the rule's name, how many it was asked
+/// Whether the promise is kept. One JSON object, or a line for each rule: the verdict, the rule's name, how many it was asked
 /// of, how many broke it, what it says, and the ids of the first that broke it.
 pub(super) async fn run(
-    command: &Verify,
     conn: &mut AsyncPgConnection,
     retention_days: Option<u32>,
+    answer: Answer,
 ) -> anyhow::Result<bool> {
     let findings = verify::run(conn, retention_days).await?;
     let is_kept = !findings.iter().any(Finding::is_broken);
-    if command.json {
+    if answer.json {
         let rules: Vec<_> = findings.iter().map(as_json).collect();
-        say(&[&json!({"ok": is_kept, "rules": rules})])?;
+        answer.line(&[], &json!({"ok": is_kept, "rules": rules}))?;
         return Ok(is_kept);
     }
     for finding in &findings {
@@ -32,14 +24,17 @@ pub(super) async fn run(
         if let Some(seconds) = finding.oldest_seconds {
             counts += &format!(", the oldest for {seconds:.0} s");
         }
-        say(&[
-            &verdict(finding),
-            &finding.rule.as_str(),
-            &format_args!("{} checked", finding.checked),
-            &counts,
-            &finding.rule.text(),
-            &ids.join(" "),
-        ])?;
+        answer.line(
+            &[
+                &verdict(finding),
+                &finding.rule.as_str(),
+                &format_args!("{} checked", finding.checked),
+                &counts,
+                &finding.rule.text(),
+                &ids.join(" "),
+            ],
+            &as_json(finding),
+        )?;
     }
     Ok(is_kept)
 }

@@ -3,6 +3,7 @@
 use domain::destination::Destination;
 use futures_util::future::join_all;
 use reqwest::Method;
+use serde_json::{Value, json};
 use testkit::process::Output;
 use testkit::{Database, Program};
 
@@ -97,6 +98,74 @@ async fn a_client_and_its_tokens_are_made_listed_and_refused() {
     let off = lines(url, &["client", "deactivate", "1"]).await;
     assert_eq!(off[0][3], "inactive");
     assert_eq!(me(&first).await, 401);
+}
+
+#[tokio::test]
+async fn a_token_is_made_for_part_of_what_its_client_may_and_for_a_time() {
+    let api = Api::start().await;
+    api.tenant("acme").await;
+    let url = api.database.url();
+    let made = lines(
+        url,
+        &[
+            "token",
+            "create",
+            "1",
+            "--scopes",
+            "read,send",
+            "--expires-at",
+            "2999-01-31T00:00:00Z",
+        ],
+    )
+    .await;
+    assert_eq!(made[0][3], "valid until 2999-01-31T00:00:00+00:00");
+    assert_eq!(made[0][5..], ["read,send", "never used"]);
+
+    let wrong = run(url, &["token", "create", "1", "--scopes", "all"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    let allowed = "a scope is read, write, connect or send";
+    assert!(wrong.stderr.contains(allowed), "{}", wrong.stderr);
+    let past = [
+        "token",
+        "create",
+        "1",
+        "--expires-at",
+        "2020-01-31T00:00:00Z",
+    ];
+    let problem = refused(url, &past).await;
+    assert!(problem.contains("--expires-at"), "{problem}");
+}
+
+#[tokio::test]
+async fn with_json_an_answer_is_an_object_a_line() {
+    let api = Api::start().await;
+    api.tenant("acme").await;
+    let url = api.database.url();
+    let objects = async |arguments: &[&str]| -> Vec<Value> {
+        let output = run(url, arguments).await;
+        assert!(output.status.success(), "{}", output.stderr);
+        let object = |line: &str| serde_json::from_str(line).unwrap();
+        output.stdout.lines().map(object).collect()
+    };
+    let clients = objects(&["client", "list", "--json"]).await;
+    assert_eq!(clients.len(), 1);
+    assert_eq!(
+        (&clients[0]["id"], &clients[0]["name"]),
+        (&json!(1), &json!("acme"))
+    );
+    let made = objects(&["--json", "token", "create", "1", "--name", "ci"]).await;
+    assert_eq!(
+        made[0]["scopes"],
+        json!(["read", "write", "connect", "send"])
+    );
+    assert!(made[1]["token"].as_str().unwrap().starts_with("rcd_"));
+    let listed = objects(&["token", "list", "1", "--json"]).await;
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|token| token.get("token_hash").is_none()));
+    let made = objects(&["migrate", "--json"]).await;
+    assert!(made.iter().all(|line| line["partition"].is_string()));
+    let again = objects(&["migrate", "--json"]).await;
+    assert_eq!(again, [json!({"up_to_date": true})]);
 }
 
 #[tokio::test]

@@ -1,9 +1,122 @@
-use domain::client::{Client, Token};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::client::{Client, NewToken, Token};
+use domain::scope::Scope::{self, Connect, Read, Send, Write};
+use domain::token;
 use reqwest::Method;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::world::{Answer, Api};
+use crate::world::{Answer, Api, Tenant};
+
+/// Every route that needs a scope, asked for what isn't there.
+const ROUTES: [(Method, &str, Scope); 26] = [
+    (Method::POST, "/api/webhooks/register", Write),
+    (Method::GET, "/api/webhooks/list", Read),
+    (Method::GET, "/api/webhooks/events/{id}", Read),
+    (Method::POST, "/api/webhooks/events/{id}/retry", Write),
+    (Method::GET, "/api/webhooks/{id}", Read),
+    (Method::PATCH, "/api/webhooks/{id}", Write),
+    (Method::DELETE, "/api/webhooks/{id}", Write),
+    (Method::GET, "/api/webhooks/{id}/events", Read),
+    (Method::POST, "/api/webhooks/{id}/test", Write),
+    (Method::GET, "/api/webhooks/{id}/stats", Read),
+    (Method::POST, "/api/webhooks/{id}/replay", Write),
+    (Method::GET, "/api/webhooks/{id}/dead-letters", Read),
+    (Method::DELETE, "/api/webhooks/{id}/dead-letters", Write),
+    (
+        Method::POST,
+        "/api/webhooks/{id}/dead-letters/replay",
+        Write,
+    ),
+    (Method::GET, "/api/webhooks/{id}/secret", Write),
+    (Method::POST, "/api/webhooks/{id}/secret/rotate", Write),
+    (Method::POST, "/api/media", Send),
+    (Method::GET, "/api/media/{id}", Read),
+    (Method::POST, "/api/whatsapp/connect", Connect),
+    (Method::GET, "/api/whatsapp/qr/{id}", Connect),
+    (Method::GET, "/api/whatsapp/status/{id}", Read),
+    (Method::POST, "/api/whatsapp/disconnect", Connect),
+    (Method::POST, "/api/whatsapp/logout", Connect),
+    (Method::POST, "/api/whatsapp/send", Send),
+    (Method::GET, "/api/whatsapp/connections", Read),
+    (Method::DELETE, "/api/whatsapp/connections/{id}", Connect),
+];
+
+/// Another token of the tenant.
+async fn another(
+    tenant: &Tenant<'_>,
+    scopes: &[Scope],
+    expires_at: Option<DateTime<Utc>>,
+) -> (SecretString, Token) {
+    let token = token::new_api_token();
+    let new = NewToken {
+        scopes,
+        expires_at,
+        ..NewToken::of(tenant.id, "another", &token)
+    };
+    let mut conn = tenant.conn().await;
+    let row = Token::insert(&mut conn, &new).await.unwrap();
+    (token, row)
+}
+
+#[tokio::test]
+async fn a_token_opens_the_routes_of_its_scopes_and_no_other() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    for scope in Scope::ALL {
+        let (token, _) = another(&acme, &[scope], None).await;
+        let ask = async |method: Method, path: &str| {
+            let path = path.replace("{id}", "019ac1b2-7c00-8e1f-9d3a-5b6c7d8e9f00");
+            let request = api.request(method, &path);
+            Answer::of(request.bearer_auth(token.expose_secret())).await
+        };
+        ask(Method::GET, "/me").await.ok();
+        for (method, path, needed) in ROUTES {
+            let answer = ask(method.clone(), path).await;
+            if needed == scope {
+                assert!(![401, 403].contains(&answer.status), "{method} {path}");
+                continue;
+            }
+            let problem = answer.problem(403);
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(
+                detail.contains(needed.as_str()),
+                "{method} {path}: {detail}"
+            );
+            let challenge = answer.header("www-authenticate");
+            let expected = format!(r#"Bearer error="insufficient_scope", scope="{needed}""#);
+            assert_eq!(challenge, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_ends_by_itself_and_its_use_is_noted_to_the_minute() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    let me = async |token: &SecretString| {
+        let request = api.request(Method::GET, "/me");
+        Answer::of(request.bearer_auth(token.expose_secret())).await
+    };
+    let hour = Duration::from_secs(3600);
+    let (over, _) = another(&acme, &Scope::ALL, Some(Utc::now() - hour)).await;
+    me(&over).await.problem(401);
+
+    let (good, row) = another(&acme, &Scope::ALL, Some(Utc::now() + hour)).await;
+    assert_eq!(row.last_used_at, None);
+    let used = async || {
+        me(&good).await.ok();
+        let mut conn = api.conn().await;
+        let tokens = Token::list(&mut conn, acme.id).await.unwrap();
+        let found = tokens.into_iter().find(|token| token.id == row.id);
+        found.unwrap().last_used_at.unwrap()
+    };
+    let first = used().await;
+    assert!(Utc::now() - first < chrono::TimeDelta::minutes(1));
+    assert_eq!(used().await, first);
+}
 
 #[tokio::test]
 async fn whoever_has_no_good_token_is_told_so_and_nothing_else() {

@@ -6,7 +6,7 @@ use api::app::Application;
 use api::config::Config;
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
-use domain::client::{Client, Token};
+use domain::client::{Client, NewToken, Token};
 use domain::connection::{Connection, Pairing};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
@@ -104,7 +104,7 @@ impl Api {
         let mut conn = self.conn().await;
         let client = Client::insert(&mut conn, name).await.unwrap();
         let token = token::new_api_token();
-        Token::insert(&mut conn, client.id, "test", &token)
+        Token::insert(&mut conn, &NewToken::of(client.id, "test", &token))
             .await
             .unwrap();
         Tenant {
