@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use actix_web::dev::Server;
-use actix_web::middleware::DefaultHeaders;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use queue::Doorbell;
+use queue::{Doorbell, RateLimiter};
 use runtime::ops::{self, Readiness};
 use runtime::shutdown::Shutdown;
 use runtime::{Context, postgres, redis};
@@ -18,6 +18,7 @@ use tracing_actix_web::TracingLogger;
 use crate::access::Access;
 use crate::config::Config;
 use crate::database::Database;
+use crate::limits::{Limits, limit};
 use crate::media::Media;
 use crate::routes::routes;
 use crate::state::State;
@@ -61,7 +62,8 @@ impl Application {
         let readiness = readiness(&database, &redis);
         let state = Data::new(State {
             database,
-            doorbell: Doorbell::new(redis),
+            doorbell: Doorbell::new(redis.clone()),
+            limits: Limits::new(RateLimiter::new(redis), config.limits),
             keyring: config.keyring,
             receivers: config.receivers,
             media: Media::new(config.media)?,
@@ -72,6 +74,7 @@ impl Application {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
+                .wrap(from_fn(limit))
                 .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
                 .wrap(TracingLogger::<Access>::new())
                 .configure(routes)

@@ -27,7 +27,12 @@ pub(crate) async fn authenticate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    match identify(&state, request.headers()).await {
+    let known = async {
+        let (client, token) = identify(&state, request.headers()).await?;
+        state.limits.client(&request, client.id).await?;
+        Ok::<_, ApiError>((client, token))
+    };
+    match known.await {
         Ok((client, token)) => {
             Span::current().record("client", client.id);
             request.extensions_mut().insert(Caller(client));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::address::AddressPolicy;
 use domain::keyring::Keyring;
+use ipnet::IpNet;
 use media::HostConfig;
 use runtime::config::{ConfigError, DatabaseConfig, Env, HttpConfig, Mode, OpsConfig, RedisConfig};
 use secrecy::{ExposeSecret, SecretString};
@@ -26,6 +27,7 @@ pub struct Config {
     pub keyring: Keyring,
     pub receivers: ReceiverConfig,
     pub media: MediaConfig,
+    pub limits: LimitConfig,
     /// How long a call waits for a gateway to act.
     pub gateway_wait: Duration,
     /// How long a call waits for the outcome of an attempt that it caused.
@@ -49,6 +51,15 @@ pub struct MediaConfig {
     pub downloads: NonZeroUsize,
 }
 
+/// How many requests a second are answered; 0: as many as come.
+#[derive(Debug)]
+pub struct LimitConfig {
+    pub per_client: u32,
+    pub per_address: u32,
+    /// Who may say in `X-Forwarded-For` where a request came from.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
 impl Config {
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -64,6 +75,11 @@ impl Config {
             media: MediaConfig {
                 host: HostConfig::from_env(env)?,
                 downloads: env.required("MEDIA_DOWNLOADS")?,
+            },
+            limits: LimitConfig {
+                per_client: env.required("RATE_LIMIT_PER_CLIENT")?,
+                per_address: env.required("RATE_LIMIT_PER_ADDRESS")?,
+                trusted_proxies: env.list("TRUSTED_PROXIES")?,
             },
             gateway_wait: Duration::from_millis(env.required("GATEWAY_WAIT")?),
             attempt_wait: attempt_wait(env)?,
@@ -121,6 +137,8 @@ mod tests {
             ("WHATSAPP_MEDIA_URL", "https://mmg.whatsapp.net"),
             ("MEDIA_TIMEOUT", "10000"),
             ("MEDIA_DOWNLOADS", "64"),
+            ("RATE_LIMIT_PER_CLIENT", "100"),
+            ("RATE_LIMIT_PER_ADDRESS", "200"),
         ];
         let pairs = base.iter().chain(changes).copied();
         Config::from_env(&Env::from_pairs(pairs)?)
@@ -160,6 +178,9 @@ mod tests {
             ("PORT", "80800"),
             ("WHATSAPP_MEDIA_URL", "ftp://mmg.whatsapp.net"),
             ("MEDIA_DOWNLOADS", "0"),
+            ("RATE_LIMIT_PER_CLIENT", "-1"),
+            ("RATE_LIMIT_PER_ADDRESS", "many"),
+            ("TRUSTED_PROXIES", "10.0.0.0"),
         ] {
             assert_eq!(config(&[(variable, value)]).unwrap_err().variable, variable);
         }

@@ -164,6 +164,13 @@ impl ApiError {
         Self::plain(StatusCode::FORBIDDEN, detail).with(header::WWW_AUTHENTICATE, challenge)
     }
 
+    /// `by` has asked more often than that a second; `reset`: seconds until it may ask as often again.
+    pub(crate) fn too_many(by: &'static str, per_second: u32, reset: u64) -> Self {
+        let detail = format!("One {by} may make {per_second} requests a second.");
+        Self::plain(StatusCode::TOO_MANY_REQUESTS, detail)
+            .with(header::RETRY_AFTER, reset.to_string())
+    }
+
     /// `what` is what the client has none of: "webhook of that id".
     pub(crate) fn not_found(what: &'static str) -> Self {
         Self::plain(StatusCode::NOT_FOUND, format!("There is no {what}."))

@@ -4,12 +4,13 @@ pub mod admin;
 pub mod app;
 pub mod config;
 
-// a request's way: access, routes, auth, extract, handlers, and error where it ends early
+// a request's way: access, limits, routes, auth, extract, handlers, and error where it ends early
 mod access;
 mod auth;
 mod error;
 mod extract;
 mod handlers;
+mod limits;
 mod routes;
 
 // what handlers stand on

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::config::ReceiverConfig;
 use crate::database::{Connection, Database};
 use crate::error::ApiError;
+use crate::limits::Limits;
 use crate::media::Media;
 
 pub(crate) struct State {
@@ -18,6 +19,7 @@ pub(crate) struct State {
     pub(crate) keyring: Keyring,
     pub(crate) receivers: ReceiverConfig,
     pub(crate) media: Media,
+    pub(crate) limits: Limits,
     /// Files that are in memory on their way to the database.
     pub(crate) uploads: Semaphore,
     pub(crate) gateway_wait: Duration,

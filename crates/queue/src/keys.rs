@@ -1,5 +1,7 @@
 //! Every name that Recado uses in Redis.
 
+use std::net::IpAddr;
+
 use uuid::Uuid;
 
 /// List of 16-byte event ids, oldest at the left: the dispatchers pop what was just inserted.
@@ -12,6 +14,16 @@ pub const CONNECTIONS: &str = "recado:connections";
 /// The moment that the last request to a webhook with a rate limit was given.
 pub fn webhook_rate(webhook: Uuid) -> String {
     format!("recado:rate:webhook:{webhook}")
+}
+
+/// Of the requests of a client to the API.
+pub fn api_client(client: i32) -> String {
+    format!("recado:rate:api:client:{client}")
+}
+
+/// Of the requests to the API from an address.
+pub fn api_address(address: IpAddr) -> String {
+    format!("recado:rate:api:address:{address}")
 }
 
 /// The same for a client's limit over all of its webhooks.

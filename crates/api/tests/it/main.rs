@@ -12,6 +12,7 @@ mod events;
 mod gateway;
 mod isolation;
 mod keys;
+mod limits;
 mod media;
 mod media_host;
 mod options;

@@ -75,6 +75,8 @@ impl Api {
             ("WHATSAPP_MEDIA_URL", "http://127.0.0.1:9"),
             ("MEDIA_TIMEOUT", "10000"),
             ("MEDIA_DOWNLOADS", "4"),
+            ("RATE_LIMIT_PER_CLIENT", "0"),
+            ("RATE_LIMIT_PER_ADDRESS", "0"),
             ("PORT", "0"),
             ("OPS_PORT", "0"),
         ];
