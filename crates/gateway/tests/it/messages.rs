@@ -196,9 +196,11 @@ async fn an_undecryptable_stanza_and_its_later_good_copy_are_both_told() {
     };
     eventually(LIMIT, async || {
         let told = of_message(rig.events(&webhook).await);
-        let types: Vec<&str> = told.iter().map(|(event, _)| event.as_str()).collect();
+        let mut types: Vec<&str> = told.iter().map(|(event, _)| event.as_str()).collect();
+        // On a busy machine the good copy may be the first to be committed.
+        types.sort_unstable();
         match types.as_slice() {
-            ["message.undecryptable", "message"] => Ok(()),
+            ["message", "message.undecryptable"] => Ok(()),
             types => Err(format!("{types:?}")),
         }
     })
