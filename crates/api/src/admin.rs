@@ -4,6 +4,8 @@
 mod clients;
 mod keys;
 mod migrate;
+mod replay;
+mod retention;
 mod tokens;
 mod verify;
 
@@ -45,6 +47,11 @@ pub enum Command {
     /// Seal what is secret under another key
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Deliver settled events of a webhook once more
+    Replay(replay::Replay),
+    /// Make the coming days' partitions, and delete now what is past its retention, as the dispatchers do by
+    /// themselves
+    Retention(retention::Retention),
     /// Check that nothing is lost: every message became its events, and each of these is settled or
     /// waits in a way that ends. Exits with 1 if not
     Verify,
@@ -105,6 +112,13 @@ fn execute(command: &Command, answer: Answer, settings: &Settings) -> anyhow::Re
             Command::Keys(command) => {
                 let keyring = settings.keyring.as_ref().context("ENCRYPTION_KEYS")?;
                 return keys::run(command, &mut connect(config).await?, keyring, answer).await;
+            }
+            Command::Replay(command) => {
+                replay::run(command, &mut connect(config).await?, answer).await?;
+            }
+            Command::Retention(command) => {
+                let mut conn = connect(config).await?;
+                retention::run(command, &mut conn, settings.retention_days, answer).await?;
             }
             Command::Verify => {
                 let mut conn = connect(config).await?;

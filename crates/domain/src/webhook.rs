@@ -165,6 +165,17 @@ impl Webhook {
         .await
     }
 
+    /// Whose webhook it is, unless it was deleted. For operators alone: it takes no client's id.
+    pub async fn client_of(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<i32>> {
+        webhooks::table
+            .find(id)
+            .filter(webhooks::deleted_at.is_null())
+            .select(webhooks::client_id)
+            .first(conn)
+            .await
+            .optional()
+    }
+
     pub async fn find(
         conn: &mut AsyncPgConnection,
         client_id: i32,

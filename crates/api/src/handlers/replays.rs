@@ -21,7 +21,7 @@ use crate::extract::{Id, OptionalBody, parsed_option};
 use crate::state::State;
 
 /// Before a step tries again what somebody else holds.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
@@ -34,7 +34,7 @@ pub(crate) struct Replay {
 
 /// Which of the settled events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
+pub(crate) enum Settled {
     Failed,
     Delivered,
     All,
@@ -119,7 +119,7 @@ impl Counted {
 }
 
 impl Settled {
-    const fn statuses(self) -> &'static [&'static str] {
+    pub(crate) const fn statuses(self) -> &'static [&'static str] {
         match self {
             Self::Failed => &["failed"],
             Self::Delivered => &["delivered"],

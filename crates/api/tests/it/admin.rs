@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use testkit::process::Output;
 use testkit::{Database, Program};
 
+use crate::dispatcher::{deliver, fail};
 use crate::world::{Answer, Api, NUMBER};
 
 pub(crate) async fn run(database_url: &str, arguments: &[&str]) -> Output {
@@ -166,6 +167,51 @@ async fn with_json_an_answer_is_an_object_a_line() {
     assert!(made.iter().all(|line| line["partition"].is_string()));
     let again = objects(&["migrate", "--json"]).await;
     assert_eq!(again, [json!({"up_to_date": true})]);
+}
+
+#[tokio::test]
+async fn what_failed_is_delivered_again_when_the_operator_asks_for_it() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    let webhook = acme.webhook(NUMBER).await;
+    let connection = acme.connection(NUMBER).await;
+    let events = acme.receive(&connection, &["failed", "delivered"]).await;
+    fail(&api, events[0]).await;
+    deliver(&api, events[1]).await;
+    let (url, id) = (api.database.url(), webhook.to_string());
+    assert_eq!(lines(url, &["replay", &id]).await, [["requeued", "1"]]);
+    let past = [
+        "replay",
+        &id,
+        "--status",
+        "all",
+        "--until",
+        "2020-01-31T00:00:00Z",
+    ];
+    assert_eq!(lines(url, &past).await, [["requeued", "0"]]);
+
+    let unknown = connection.id.to_string();
+    let problem = refused(url, &["replay", &unknown]).await;
+    assert_eq!(
+        problem,
+        format!("recado-api: there is no webhook {unknown}\n")
+    );
+    acme.delete(&format!("/api/webhooks/{webhook}")).await.ok();
+    refused(url, &["replay", &id]).await;
+}
+
+#[tokio::test]
+async fn retention_is_kept_when_the_operator_asks_for_it() {
+    let database = Database::create().await;
+    let url = database.url();
+    let first = lines(url, &["retention"]).await;
+    let (made, counts) = first.split_at(first.len() - 1);
+    assert_eq!(made.len(), 15, "three tables, five days");
+    assert!(made.iter().all(|line| line[0] == "made"));
+    assert!(counts[0][0].starts_with("0 "), "{counts:?}");
+    assert_eq!(lines(url, &["retention", "--days", "1"]).await, counts);
+    let wrong = run(url, &["retention", "--days", "0"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
 }
 
 #[tokio::test]
