@@ -129,7 +129,8 @@ impl Ground {
             .env("GATEWAY_LEASE_SECONDS", settings.lease.as_secs());
         let gateways = (0..settings.gateways).map(|_| gateway.clone().port("OPS_PORT").start());
         let dispatcher = service("recado-dispatcher").env("WHATSAPP_MEDIA_URL", &media_url);
-        let dispatchers = (0..settings.dispatchers).map(|_| dispatcher.clone().start());
+        let dispatchers =
+            (0..settings.dispatchers).map(|_| dispatcher.clone().port("OPS_PORT").start());
         let (api, gateways, dispatchers) =
             tokio::join!(api.start(), join_all(gateways), join_all(dispatchers));
         let http = http::client()?;
