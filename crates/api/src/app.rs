@@ -1,6 +1,8 @@
 //! The server as a whole: built on its ports, then run until it is told to stop.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 
 use actix_web::dev::Server;
 use actix_web::middleware::{DefaultHeaders, from_fn};
@@ -60,6 +62,8 @@ impl Application {
             tracing::warn!("not ready yet: {problem}");
         }
         let readiness = readiness(&database, &redis);
+        let workers = available_parallelism().map_or(1, NonZeroUsize::get);
+        let connections = config.limits.connections.get().div_ceil(workers);
         let state = Data::new(State {
             database,
             doorbell: Doorbell::new(redis.clone()),
@@ -79,6 +83,8 @@ impl Application {
                 .wrap(TracingLogger::<Access>::new())
                 .configure(routes)
         })
+        .workers(workers)
+        .max_connections(connections)
         .disable_signals()
         // How long requests in hand may take is the shutdown's to say.
         .shutdown_timeout(u64::from(u32::MAX))

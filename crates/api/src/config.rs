@@ -56,6 +56,8 @@ pub struct MediaConfig {
 pub struct LimitConfig {
     pub per_client: u32,
     pub per_address: u32,
+    /// At once; more wait until they are accepted.
+    pub connections: NonZeroUsize,
     /// Who may say in `X-Forwarded-For` where a request came from.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -79,6 +81,7 @@ impl Config {
             limits: LimitConfig {
                 per_client: env.required("RATE_LIMIT_PER_CLIENT")?,
                 per_address: env.required("RATE_LIMIT_PER_ADDRESS")?,
+                connections: env.required("MAX_CONNECTIONS")?,
                 trusted_proxies: env.list("TRUSTED_PROXIES")?,
             },
             gateway_wait: Duration::from_millis(env.required("GATEWAY_WAIT")?),
@@ -139,6 +142,7 @@ mod tests {
             ("MEDIA_DOWNLOADS", "64"),
             ("RATE_LIMIT_PER_CLIENT", "100"),
             ("RATE_LIMIT_PER_ADDRESS", "200"),
+            ("MAX_CONNECTIONS", "10000"),
         ];
         let pairs = base.iter().chain(changes).copied();
         Config::from_env(&Env::from_pairs(pairs)?)
@@ -181,6 +185,7 @@ mod tests {
             ("RATE_LIMIT_PER_CLIENT", "-1"),
             ("RATE_LIMIT_PER_ADDRESS", "many"),
             ("TRUSTED_PROXIES", "10.0.0.0"),
+            ("MAX_CONNECTIONS", "0"),
         ] {
             assert_eq!(config(&[(variable, value)]).unwrap_err().variable, variable);
         }

@@ -1,9 +1,15 @@
 //! How many requests are answered.
 
+use std::thread::available_parallelism;
+use std::time::Duration;
+
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use testkit::{Server, Servers};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::world::{Answer, Api};
 
@@ -105,4 +111,25 @@ async fn without_a_limit_nothing_is_said_of_one() {
     let answer = api.tenant("acme").await.get("/me").await;
     answer.ok();
     assert_eq!(answer.header("ratelimit-limit"), "");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_until_others_end() {
+    let bound = available_parallelism().unwrap().get();
+    let api = Api::start_with(&[("MAX_CONNECTIONS", &bound.to_string())]).await;
+    let address = api.url.strip_prefix("http://").unwrap();
+    let mut held = Vec::new();
+    for _ in 0..bound {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+        connection.write_all(request).await.unwrap();
+        assert!(connection.read(&mut [0; 1024]).await.unwrap() > 0);
+        held.push(connection);
+    }
+    let health = Answer::of(api.request(Method::GET, "/health"));
+    let mut health = std::pin::pin!(health);
+    let early = timeout(Duration::from_millis(500), &mut health).await;
+    assert!(early.is_err(), "{early:?}");
+    drop(held);
+    health.await.ok();
 }

@@ -77,6 +77,7 @@ impl Api {
             ("MEDIA_DOWNLOADS", "4"),
             ("RATE_LIMIT_PER_CLIENT", "0"),
             ("RATE_LIMIT_PER_ADDRESS", "0"),
+            ("MAX_CONNECTIONS", "1000"),
             ("PORT", "0"),
             ("OPS_PORT", "0"),
         ];
