@@ -16,7 +16,7 @@ pub(crate) use batch::Batch;
 pub(crate) use event_types::EventTypes;
 pub(crate) use headers::CustomHeaders;
 pub(crate) use metadata::Metadata;
-pub(crate) use numbers::{InlineMediaBytes, MaxInFlight, MaxRetries, RateLimit};
+pub(crate) use numbers::{InlineMediaBytes, MaxInFlight, MaxRetries, RateLimit, within};
 pub(crate) use ranges::IpRanges;
 
 /// For `deserialize_with`, beside `default`: an option that cannot be null.

@@ -4,12 +4,13 @@ use actix_web::web::{Data, Json};
 use domain::token;
 use domain::webhook::{self, Webhook};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::webhooks;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Id, OptionalBody};
+use crate::options::within;
 use crate::state::State;
 
 #[derive(Deserialize, Default)]
@@ -73,11 +74,6 @@ impl Default for Overlap {
 
 impl<'de> Deserialize<'de> for Overlap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seconds = i64::deserialize(deserializer)?;
-        i32::try_from(seconds)
-            .ok()
-            .filter(|seconds| (0..=LONGEST_OVERLAP).contains(seconds))
-            .map(Self)
-            .ok_or_else(|| de::Error::custom(format_args!("must be from 0 to {LONGEST_OVERLAP}")))
+        within(deserializer, 0..=LONGEST_OVERLAP).map(Self)
     }
 }

@@ -1,6 +1,9 @@
 //! Options that are a number within bounds.
 
-use serde::{Deserialize, Deserializer, de};
+use std::fmt;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 
 macro_rules! bounded {
     ($($(#[$attribute:meta])* $name:ident = $bounds:expr;)+) => {$(
@@ -28,11 +31,11 @@ bounded! {
     InlineMediaBytes = 0..=1_048_576;
 }
 
-pub(super) fn within<'de, D: Deserializer<'de>>(
+pub(crate) fn within<'de, D: Deserializer<'de>>(
     deserializer: D,
     bounds: std::ops::RangeInclusive<i32>,
 ) -> Result<i32, D::Error> {
-    let number = i64::deserialize(deserializer)?;
+    let number = deserializer.deserialize_any(WholeNumber)?;
     i32::try_from(number)
         .ok()
         .filter(|number| bounds.contains(number))
@@ -40,6 +43,33 @@ pub(super) fn within<'de, D: Deserializer<'de>>(
             let (least, most) = (bounds.start(), bounds.end());
             de::Error::custom(format_args!("must be from {least} to {most}"))
         })
+}
+
+/// A number of JSON without a fraction, also where it is written as `3.0`: to JSON these are the same.
+struct WholeNumber;
+
+impl Visitor<'_> for WholeNumber {
+    type Value = i64;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a whole number")
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<i64, E> {
+        Ok(number)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<i64, E> {
+        Ok(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<i64, E> {
+        match number.fract() == 0.0 {
+            // What is too large for an i64 becomes the largest one.
+            true => Ok(number as i64),
+            false => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,6 +88,7 @@ mod tests {
     #[test]
     fn numbers_are_bounded() {
         assert_eq!(from_value::<MaxRetries>(json!(100)).unwrap().0, 100);
+        assert_eq!(from_value::<MaxRetries>(json!(1e2)).unwrap().0, 100);
         assert_eq!(from_value::<RateLimit>(json!(10_000)).unwrap().0, 10_000);
         assert_eq!(from_value::<MaxInFlight>(json!(256)).unwrap().0, 256);
         for bytes in [0, 1_048_576] {
@@ -75,6 +106,7 @@ mod tests {
             json!(10_001),
             json!(u64::MAX),
             json!(1.5),
+            json!(1e300),
             json!("3"),
         ];
         assert!(refused::<MaxRetries>(&never) && refused::<MaxRetries>(&[json!(101)]));
