@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::json;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use url::{Host, Url};
 
 use crate::config::ReceiverConfig;
 use crate::error::ApiError;
+use crate::openapi::schema::schema;
 
 /// Characters of a URL.
 const LONGEST: usize = 2048;
@@ -25,6 +27,16 @@ pub(crate) struct OutsideUrl {
     #[serde(skip)]
     url: Url,
 }
+
+schema! { OutsideUrl, json!({
+    "type": "string",
+    "format": "uri",
+    "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s/?#@]+([/?#]\\S*)?$",
+    "maxLength": LONGEST,
+    "description": "Absolute, https (outside of development), without a user name or password. A host that is, or \
+                    resolves to, an address that is not public is refused; one that does not resolve yet is not.",
+    "examples": ["https://example.com/recado"],
+}) }
 
 impl OutsideUrl {
     fn parse(text: String) -> Result<Self, &'static str> {

@@ -20,6 +20,7 @@ use tracing_actix_web::TracingLogger;
 use crate::access::Access;
 use crate::config::Config;
 use crate::database::Database;
+use crate::handlers::docs::Document;
 use crate::limits::{Limits, limit};
 use crate::media::Media;
 use crate::routes::routes;
@@ -75,9 +76,11 @@ impl Application {
             gateway_wait: config.gateway_wait,
             attempt_wait: config.attempt_wait,
         });
+        let document = Data::new(Document::new());
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
+                .app_data(document.clone())
                 .wrap(from_fn(limit))
                 .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
                 .wrap(TracingLogger::<Access>::new())

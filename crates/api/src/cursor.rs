@@ -7,7 +7,12 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
+use serde_json::json;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
 use uuid::Uuid;
+
+use crate::openapi::schema::verbatim;
 
 /// Behind the event with this sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +24,24 @@ pub(crate) struct TimeCursor<const LIST: char>(pub(crate) (DateTime<Utc>, Uuid))
 
 pub(crate) type WebhookCursor = TimeCursor<'w'>;
 pub(crate) type DeadLetterCursor = TimeCursor<'d'>;
+
+/// What clients see of one: which they are to give back, and not to read.
+pub(crate) fn cursor() -> RefOr<Schema> {
+    verbatim(json!({
+        "type": "string",
+        "pattern": "^[A-Za-z0-9_-]{2,}$",
+        "description": "The `next_cursor` of the page before.",
+    }))
+}
+
+/// The same where a list may be at its end.
+pub(crate) fn next_cursor() -> RefOr<Schema> {
+    verbatim(json!({
+        "type": ["string", "null"],
+        "pattern": "^[A-Za-z0-9_-]{2,}$",
+        "description": "Where the next page begins; null at the end.",
+    }))
+}
 
 const REFUSED: &str = "is not a cursor of this list";
 

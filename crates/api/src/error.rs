@@ -20,6 +20,7 @@ use domain::migration::SchemaError;
 use domain::scope::Scope;
 use qrcode::types::QrError;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Seconds after which to try again what failed because something is away.
 const RETRY_AFTER: u32 = 2;
@@ -56,18 +57,26 @@ pub(crate) struct ApiError {
 }
 
 /// What is wrong with one field, by its path in the request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
+    #[schema(example = "batch.max_events")]
     pub(crate) field: String,
     pub(crate) detail: String,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// What went wrong, by RFC 9457.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Problem<'a> {
+    /// `about:blank` where the status says it all.
+    #[schema(format = "uri", example = "urn:recado:problem:validation")]
     r#type: &'static str,
     title: &'a str,
+    /// The answer's status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// For a person.
     detail: &'a str,
+    /// What is wrong with each field, if the request is not valid.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }

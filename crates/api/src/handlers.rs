@@ -4,6 +4,7 @@ mod attachments;
 pub(crate) mod clients;
 pub(crate) mod connections;
 pub(crate) mod dead_letters;
+pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod media;

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod app;
 pub mod config;
+pub mod openapi;
 
 // a request's way: access, limits, routes, auth, extract, handlers, and error where it ends early
 mod access;

@@ -45,29 +45,49 @@ where
 macro_rules! with_options {
     ($(#[$attribute:meta])* struct $name:ident { $($own:tt)* }) => {
         $(#[$attribute])*
-        #[derive(serde::Deserialize)]
+        #[derive(serde::Deserialize, utoipa::ToSchema)]
         #[serde(deny_unknown_fields, expecting = "a JSON object")]
         pub(crate) struct $name {
             $($own)*
+            /// Attempts in all, until an event is given up.
             #[serde(default, deserialize_with = "crate::options::given")]
+            #[schema(value_type = crate::options::MaxRetries, required = false)]
             max_retries: Option<crate::options::MaxRetries>,
+            /// Which events it wants.
             #[serde(default, deserialize_with = "crate::options::given")]
+            #[schema(value_type = crate::options::EventTypes, required = false)]
             event_types: Option<crate::options::EventTypes>,
+            /// Your own notes on it.
             #[serde(default, deserialize_with = "crate::options::given")]
+            #[schema(value_type = crate::options::Metadata, required = false)]
             metadata: Option<crate::options::Metadata>,
+            /// Headers that are sent with each delivery. In a request all of them; null takes them away.
             #[serde(default, deserialize_with = "crate::options::nullable")]
+            #[schema(value_type = Option<crate::options::CustomHeaders>, required = false)]
             custom_headers: Option<Option<crate::options::CustomHeaders>>,
+            /// Requests a second; null: as many as there are.
             #[serde(default, deserialize_with = "crate::options::nullable")]
+            #[schema(value_type = Option<crate::options::RateLimit>, required = false)]
             rate_limit_per_second: Option<Option<crate::options::RateLimit>>,
+            /// Requests under way at once, for each dispatcher.
             #[serde(default, deserialize_with = "crate::options::given")]
+            #[schema(value_type = crate::options::MaxInFlight, required = false)]
             max_in_flight: Option<crate::options::MaxInFlight>,
+            /// Several events in one request; null: one in each.
             #[serde(default, deserialize_with = "crate::options::nullable")]
+            #[schema(value_type = Option<crate::options::Batch>, required = false)]
             batch: Option<Option<crate::options::Batch>>,
+            /// A chat's next message waits for the one before it.
             #[serde(default, deserialize_with = "crate::options::given")]
+            #[schema(value_type = bool, required = false)]
             ordered: Option<bool>,
+            /// Where the receiver's address must be.
             #[serde(default, deserialize_with = "crate::options::given")]
+            #[schema(value_type = crate::options::IpRanges, required = false)]
             allowed_ip_ranges: Option<crate::options::IpRanges>,
+            /// Files of up to so many bytes are in the delivery itself, as base64; 0 is none.
             #[serde(default, deserialize_with = "crate::options::given")]
+            #[schema(value_type = crate::options::InlineMediaBytes, required = false)]
             inline_media_bytes: Option<crate::options::InlineMediaBytes>,
         }
 

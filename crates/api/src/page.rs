@@ -1,12 +1,17 @@
 //! How much of a list a request wants.
 
 use serde::{Deserialize, Deserializer, de};
+use serde_json::json;
+
+use crate::openapi::schema::schema;
 
 const MOST: u8 = 100;
 
 /// Items of one page: 50, or from 1 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit(u8);
+
+schema! { Limit, json!({"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}) }
 
 impl Default for Limit {
     fn default() -> Self {

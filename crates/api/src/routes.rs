@@ -10,13 +10,16 @@ use domain::scope::Scope::{self, Connect, Read, Send, Write};
 use crate::auth::{authenticate, permit};
 use crate::error::ApiError;
 use crate::handlers::{
-    clients, connections, dead_letters, events, health, media, pairing, replays, samples, secrets,
-    sending, stats, webhooks,
+    clients, connections, dead_letters, docs, events, health, media, pairing, replays, samples,
+    secrets, sending, stats, webhooks,
 };
 
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
         .service(at("/health", [open(health::show)]))
+        .service(at("/openapi.json", [open(docs::description)]))
+        .service(at("/docs", [open(docs::page)]))
+        .service(at("/docs/{file}", [open(docs::file)]))
         .service(at("/me", [open(clients::me)]).wrap(from_fn(authenticate)))
         .service(
             web::scope("/api")

@@ -4,25 +4,31 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::schema::whatsapp_delivery_attempts as attempts;
 
-#[derive(Debug, Clone, Serialize, Queryable, Selectable)]
+#[derive(Debug, Clone, Serialize, ToSchema, Queryable, Selectable)]
 #[diesel(table_name = attempts, check_for_backend(diesel::pg::Pg))]
 pub struct Attempt {
     pub attempt: i32,
     pub started_at: DateTime<Utc>,
     pub duration_ms: i32,
+    #[schema(required = true)]
     pub http_status: Option<i32>,
+    #[schema(required = true)]
     pub error_class: Option<String>,
+    #[schema(required = true)]
     pub error: Option<String>,
+    #[schema(required = true)]
     pub response: Option<String>,
     /// Its claim was no longer held: it changed nothing.
     pub superseded: bool,
     /// It found out whether the receiver is back, and used up nothing.
     pub probe: bool,
     /// The request that carried other events too.
+    #[schema(required = true)]
     pub batch_id: Option<Uuid>,
 }
 

@@ -9,28 +9,32 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use self::window::{Group, OF_BUCKET, OF_CLASS, OF_STATUS, Window};
 
 /// What was seen of a webhook in a span of time that ends now.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Stats {
     pub from: DateTime<Utc>,
     pub to: DateTime<Utc>,
     /// There were more attempts than are looked at: what is counted, and all rates and percentiles, are
-    /// of the first [`SAMPLE`] of each bucket.
+    /// of the first 5,000 of each bucket.
     pub sampled: bool,
     pub attempts: Attempts,
-    /// The share of the attempts that were a delivery; `None` where there were none.
+    /// The share of the attempts that were a delivery; null where there were none.
+    #[schema(required = true)]
     pub success_rate: Option<f64>,
+    #[schema(required = true)]
     pub latency_ms: Option<Latency>,
     pub events: Events,
     /// Oldest first, without gaps.
     pub series: Vec<Bucket>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = StatsAttempts)]
 pub struct Attempts {
     pub total: i64,
     pub delivered: i64,
@@ -41,7 +45,8 @@ pub struct Attempts {
     pub by_http_status: BTreeMap<String, i64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = StatsLatency)]
 pub struct Latency {
     pub p50: i32,
     pub p95: i32,
@@ -49,7 +54,8 @@ pub struct Latency {
 }
 
 /// What waits at this moment, and what was given up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = StatsEvents)]
 pub struct Events {
     /// All of the following, but for the dead letters.
     pub pending: i64,
@@ -64,12 +70,14 @@ pub struct Events {
     pub capped: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = StatsBucket)]
 pub struct Bucket {
     pub at: DateTime<Utc>,
     pub attempts: i64,
     pub delivered: i64,
     pub failed: i64,
+    #[schema(required = true)]
     pub p95_ms: Option<i32>,
 }
 

@@ -4,8 +4,12 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
+use serde_json::json;
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use crate::error::ApiError;
+use crate::openapi::schema::verbatim;
 
 const NAME: &str = "Idempotency-Key";
 const LONGEST: usize = 255;
@@ -32,5 +36,20 @@ impl FromRequest for IdempotencyKey {
                 "must be 1 to 255 ASCII characters without spaces",
             )),
         })
+    }
+}
+
+impl IntoParams for IdempotencyKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text =
+            json!({"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": LONGEST});
+        let parameter = ParameterBuilder::new()
+            .name(NAME)
+            .parameter_in(ParameterIn::Header)
+            .description(Some(
+                "Your name for the request, under which it is done once.",
+            ))
+            .schema(Some(verbatim(text)));
+        vec![parameter.build()]
     }
 }

@@ -5,6 +5,7 @@ use domain::media::{File, Kind};
 use domain::outbox::{Attachment, Source};
 use domain::upload::Upload;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::sending::checked;
@@ -16,15 +17,28 @@ use crate::state::State;
 const LONGEST_CAPTION: usize = 4096;
 const LONGEST_NAME: usize = 255;
 
-#[derive(Deserialize, Serialize)]
+/// By `url` or by `media_id`.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[schema(as = File)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Attached {
+    /// Where it is fetched from.
     url: Option<OutsideUrl>,
     /// An upload's, or a message's with a file.
     media_id: Option<Uuid>,
+    /// If it is not what the file says of itself.
+    #[schema(
+        pattern = "^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+ *(;[ -~]*)?$",
+        max_length = 255
+    )]
     mimetype: Option<String>,
+    /// Of a document.
+    #[schema(min_length = 1, max_length = 255)]
     file_name: Option<String>,
+    /// Of anything but sound.
+    #[schema(min_length = 1, max_length = 4_096)]
     caption: Option<String>,
+    /// Sound only: as if it were spoken into the phone.
     voice: Option<bool>,
 }
 

@@ -10,26 +10,31 @@ use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
 use domain::connection::{Connection, Desired, Status};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Id};
 use crate::gateway;
+use crate::openapi::{answers, values};
 use crate::state::State;
 
 pub(super) const NO_CONNECTION: &str = "connection of that user_id";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct OfUser {
+    /// Your name for the session.
     user_id: Uuid,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Standing {
+    #[schema(schema_with = values::connection_status)]
     status: String,
     /// What led to the status, where that says more.
+    #[schema(required = true)]
     reason: Option<String>,
     /// When it is tried again, where WhatsApp has turned it away for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,38 +43,60 @@ pub(crate) struct Standing {
     session_id: Uuid,
 }
 
-#[derive(Serialize)]
-struct Ended<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Ended<'a> {
+    #[schema(schema_with = values::connection_status)]
     status: &'a str,
     session_id: Uuid,
 }
 
 /// A connection as its client sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Connection)]
 pub(crate) struct ConnectionBody {
     id: Uuid,
     /// The id, by the name that the calls of a session use.
     session_id: Uuid,
     client_id: i32,
     user_id: Uuid,
+    #[schema(schema_with = values::digits)]
     phone_number: String,
+    #[schema(schema_with = values::connection_status)]
     status: String,
+    #[schema(required = true)]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_at: Option<DateTime<Utc>>,
+    #[schema(required = true)]
     jid: Option<String>,
+    #[schema(required = true)]
     lid: Option<String>,
     last_update: DateTime<Utc>,
     created_at: DateTime<Utc>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Connections)]
 pub(crate) struct Many {
+    #[schema(schema_with = values::success)]
     status: &'static str,
     count: usize,
     connections: Vec<ConnectionBody>,
 }
 
+/// List your connections
+///
+/// All of them, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/whatsapp/connections",
+    operation_id = "list_connections",
+    tag = "WhatsApp",
+    responses(
+        (status = 200, description = "Your connections.", body = Many),
+        answers::Caller,
+    )
+)]
 pub(crate) async fn list(
     state: Data<State>,
     Caller(client): Caller,
@@ -83,6 +110,19 @@ pub(crate) async fn list(
     }))
 }
 
+/// Show how a session stands
+#[utoipa::path(
+    get,
+    path = "/api/whatsapp/status/{user_id}",
+    operation_id = "show_status",
+    tag = "WhatsApp",
+    params(("user_id" = Uuid, Path, description = "The session's user.")),
+    responses(
+        (status = 200, description = "How it stands.", body = Standing),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn status(
     state: Data<State>,
     Caller(client): Caller,
@@ -100,7 +140,23 @@ pub(crate) async fn status(
     }))
 }
 
-/// Closes the session and keeps the device linked: to connect again needs no code.
+/// Close a session
+///
+/// The device stays linked: to connect again needs no code.
+#[utoipa::path(
+    post,
+    path = "/api/whatsapp/disconnect",
+    operation_id = "disconnect",
+    tag = "WhatsApp",
+    request_body(content = OfUser, example = json!({"user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01"})),
+    responses(
+        (status = 200, description = "It is done.", body = Ended),
+        (status = 202, description = "It is asked for, and a gateway will do it; so far the status is the old one.", body = Ended),
+        answers::Missing,
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn disconnect(
     state: Data<State>,
     Caller(client): Caller,
@@ -109,7 +165,23 @@ pub(crate) async fn disconnect(
     end(&state, client.id, request.user_id, Desired::Disconnected).await
 }
 
+/// Log a session out
+///
 /// Unlinks the device at WhatsApp and deletes its keys.
+#[utoipa::path(
+    post,
+    path = "/api/whatsapp/logout",
+    operation_id = "log_out",
+    tag = "WhatsApp",
+    request_body(content = OfUser, example = json!({"user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01"})),
+    responses(
+        (status = 200, description = "It is done.", body = Ended),
+        (status = 202, description = "It is asked for, and a gateway will do it; so far the status is the old one.", body = Ended),
+        answers::Missing,
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn logout(
     state: Data<State>,
     Caller(client): Caller,
@@ -140,7 +212,22 @@ async fn end(
     Ok(ended(asked.id, &status, done))
 }
 
-/// Unlinks the device and removes the connection; for the client it is gone at once.
+/// Delete a connection
+///
+/// Unlinks the device and removes the connection; for you it is gone at once.
+#[utoipa::path(
+    delete,
+    path = "/api/whatsapp/connections/{session_id}",
+    operation_id = "delete_connection",
+    tag = "WhatsApp",
+    params(("session_id" = Uuid, Path, description = "The connection's.")),
+    responses(
+        (status = 200, description = "It is done.", body = Ended),
+        (status = 202, description = "It is asked for, and a gateway will do it; so far the status is the old one.", body = Ended),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn remove(
     state: Data<State>,
     Caller(client): Caller,

@@ -6,89 +6,136 @@ use domain::attempt::Attempt;
 use domain::event::{self, Event, Requeue, TOTAL_CAP};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::webhooks;
 use crate::auth::Caller;
-use crate::cursor::EventCursor;
-use crate::error::{ApiError, Kind};
+use crate::cursor::{EventCursor, cursor, next_cursor};
+use crate::error::{ApiError, Kind, Problem};
 use crate::extract::{Id, Query, parsed_option};
+use crate::openapi::{answers, values};
 use crate::page::Limit;
 use crate::state::State;
 
 const NO_EVENT: &str = "event of that id";
 
 /// By offset up to the total that is counted; by cursor as far as there is something.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
+    /// How many, at most.
     #[serde(default)]
+    #[param(value_type = Limit, required = false, inline)]
     limit: Limit,
+    /// How many to pass over. Not together with `cursor`.
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 10_000)]
     offset: Option<i64>,
+    /// The `next_cursor` of the page before.
     #[serde(default, deserialize_with = "parsed_option")]
+    #[param(schema_with = cursor, required = false)]
     cursor: Option<EventCursor>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
 pub(crate) struct EventBody {
     id: Uuid,
     webhook_id: Uuid,
+    #[schema(schema_with = values::event_type)]
     event_type: String,
     message_id: String,
     from: String,
     to: String,
     message_type: String,
     content: String,
+    #[schema(schema_with = values::event_status)]
     status: String,
     attempt_count: i32,
+    /// Of the last attempt, as `error` and `response` are.
+    #[schema(required = true)]
     http_status: Option<i32>,
+    #[schema(required = true)]
     error: Option<String>,
+    #[schema(required = true)]
     response: Option<String>,
+    #[schema(required = true)]
     next_retry_at: Option<DateTime<Utc>>,
     /// Why a pending event has no `next_retry_at`.
+    #[schema(required = true, schema_with = values::parked)]
     parked: Option<String>,
     created_at: DateTime<Utc>,
+    #[schema(required = true)]
     delivered_at: Option<DateTime<Utc>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Events)]
 pub(crate) struct Many {
+    #[schema(schema_with = values::success)]
     status: &'static str,
+    #[schema(minimum = 0, maximum = 10_000)]
     total: i64,
     total_is_capped: bool,
     count: usize,
     events: Vec<EventBody>,
+    #[schema(required = true, schema_with = next_cursor)]
     next_cursor: Option<EventCursor>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventAnswer)]
 pub(crate) struct One {
+    #[schema(schema_with = values::success)]
     status: &'static str,
     event: Detailed,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DetailedEvent)]
 pub(crate) struct Detailed {
     #[serde(flatten)]
     event: EventBody,
+    /// What is sent.
+    #[schema(schema_with = values::payload)]
     payload: Value,
     attempts: Vec<Attempt>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Requeued {
+    #[schema(schema_with = values::success)]
     status: &'static str,
+    #[schema(example = "Event requeued for delivery")]
     message: &'static str,
     event: RequeuedEvent,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct RequeuedEvent {
     id: Uuid,
+    #[schema(schema_with = values::event_status)]
     status: &'static str,
     attempt_count: i32,
 }
 
+/// List a webhook's events
+///
+/// Newest first. `total` counts to 10,000 and no further; by `cursor` a list goes on as far as there is something, and the
+/// thousandth page costs what the first does.
+#[utoipa::path(
+    get,
+    path = "/api/webhooks/{id}/events",
+    operation_id = "list_events",
+    tag = "Events",
+    params(("id" = Uuid, Path, description = "The webhook's."), Page),
+    responses(
+        (status = 200, description = "A page of them.", body = Many),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn list(
     state: Data<State>,
     Caller(client): Caller,
@@ -112,6 +159,21 @@ pub(crate) async fn list(
     }))
 }
 
+/// Show an event
+///
+/// With what is sent for it, and every attempt.
+#[utoipa::path(
+    get,
+    path = "/api/webhooks/events/{event_id}",
+    operation_id = "show_event",
+    tag = "Events",
+    params(("event_id" = Uuid, Path, description = "The event's: the `webhook-id` of its deliveries.")),
+    responses(
+        (status = 200, description = "The event.", body = One),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn show(
     state: Data<State>,
     Caller(client): Caller,
@@ -131,6 +193,22 @@ pub(crate) async fn show(
     }))
 }
 
+/// Deliver an event again
+///
+/// At once, and with all its attempts before it.
+#[utoipa::path(
+    post,
+    path = "/api/webhooks/events/{event_id}/retry",
+    operation_id = "retry_event",
+    tag = "Events",
+    params(("event_id" = Uuid, Path, description = "The event's.")),
+    responses(
+        (status = 200, description = "It is on its way.", body = Requeued),
+        (status = 409, description = "Its webhook was deleted, or is not active.", body = Problem, content_type = "application/problem+json"),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn retry(
     state: Data<State>,
     Caller(client): Caller,

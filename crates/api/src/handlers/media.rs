@@ -11,13 +11,16 @@ use domain::media::File;
 use domain::upload::Upload;
 use futures_util::stream;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::disposition;
-use crate::error::{ApiError, Kind};
+use crate::error::{ApiError, Kind, Problem};
 use crate::extract::{Id, read};
 use crate::media::Cut;
+use crate::openapi::answers;
+use crate::openapi::values::{self, Binary, FileContent};
 use crate::state::State;
 
 /// Bytes of a file that is uploaded, and what it may take.
@@ -28,7 +31,26 @@ const CACHE: &str = "private, no-store";
 /// Whatever the file is, a browser that is led here runs none of it.
 const POLICY: &str = "default-src 'none'; sandbox";
 
-/// The file of the message of that id. Its head is what was said of it, and asks WhatsApp nothing.
+/// Fetch the file of a message
+///
+/// As long as WhatsApp keeps it: some weeks. It is decrypted and checked on the way; an answer that breaks off is no whole
+/// file. A `HEAD` says what was said of the file, and asks WhatsApp nothing.
+/// Uploads are to be sent, and cannot be had.
+#[utoipa::path(
+    get,
+    path = "/api/media/{media_id}",
+    operation_id = "show_media",
+    tag = "Media",
+    params(("media_id" = Uuid, Path, description = "The `id` of `metadata.media` of the message.")),
+    responses(
+        (status = 200, description = "The file, with its own Content-Type.", body = Binary, content_type = "*/*", headers(("Content-Disposition" = String, description = "`attachment`, and the file's name."))),
+        (status = 410, description = "WhatsApp keeps the file no more.", body = Problem, content_type = "application/problem+json"),
+        (status = 502, description = "What WhatsApp has is not the file that was sent.", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "WhatsApp's media host did not answer in time.", body = Problem, content_type = "application/problem+json"),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn show(
     state: Data<State>,
     Caller(client): Caller,
@@ -50,21 +72,49 @@ pub(crate) async fn show(
     Ok(answer.body(SizedStream::new(file.size, body)))
 }
 
-#[derive(Serialize)]
-struct Uploaded<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Uploaded<'a> {
+    #[schema(schema_with = values::success)]
     status: &'static str,
     media: Described<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Upload)]
 struct Described<'a> {
     id: Uuid,
     mimetype: &'a str,
     size: i32,
+    /// In hex.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     sha256: String,
 }
 
-/// Keeps a file for a day, to be sent.
+/// Upload a file that is to be sent
+///
+/// The body is the file itself, up to 16 MiB, with its own `Content-Type`. It is kept for a day.
+#[utoipa::path(
+    post,
+    path = "/api/media",
+    operation_id = "upload_media",
+    tag = "Media",
+    request_body(
+        description = "The file, of whatever type but a form (`multipart/…`).",
+        content(
+            (FileContent = "application/octet-stream"),
+            (FileContent = "application/pdf"),
+            (FileContent = "audio/ogg"),
+            (FileContent = "image/jpeg"),
+            (FileContent = "video/mp4"),
+        ),
+    ),
+    responses(
+        (status = 201, description = "It is kept.", body = Uploaded),
+        (status = 422, description = "You have as many uploads as you may.", body = Problem, content_type = "application/problem+json"),
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn upload(
     state: Data<State>,
     Caller(client): Caller,

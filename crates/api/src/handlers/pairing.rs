@@ -14,38 +14,73 @@ use diesel_async::AsyncPgConnection;
 use domain::connection::{Connection, Pairing, Status};
 use domain::phone::Phone;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
 use uuid::Uuid;
 
 use super::connections::NO_CONNECTION;
 use crate::auth::Caller;
-use crate::error::{ApiError, Kind};
+use crate::error::{ApiError, Kind, Problem};
 use crate::extract::{Body, Id, parsed, parsed_option};
+use crate::openapi::schema::{one_of_or_null, verbatim};
+use crate::openapi::values::{self, Binary};
+use crate::openapi::{answers, schema};
 use crate::state::State;
 use crate::{gateway, qr};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct Connect {
+    /// Your name for the session.
     user_id: Uuid,
     #[serde(deserialize_with = "parsed")]
+    #[schema(value_type = values::PhoneNumber)]
     phone_number: Phone,
+    /// By a QR code, or by a code that is typed into the phone.
     #[serde(default, deserialize_with = "parsed_option")]
+    #[schema(schema_with = by, required = false)]
     pairing: Option<By>,
 }
 
 /// How the device is to be linked.
 struct By(Pairing);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Connected {
+    #[schema(schema_with = connecting)]
     status: String,
+    /// A PNG, as a `data:` URL.
+    #[schema(required = true, schema_with = data_url_or_null)]
     qr_code: Option<String>,
+    #[schema(required = true, example = "ABCD-EFGH")]
     pairing_code: Option<String>,
     session_id: Uuid,
 }
 
-/// Asks for a session and waits for its first code. A device that is linked already needs none: then
-/// the wait is for the session to be open, and when that takes longer, it goes on without the caller.
+/// Connect a number
+///
+/// Waits some seconds for the first code, which the phone is to scan (or to be given, with `pairing: code`). A device that
+/// is linked already needs none: then it waits for the session to be open, and when that takes longer, it goes on without
+/// you.
+#[utoipa::path(
+    post,
+    path = "/api/whatsapp/connect",
+    operation_id = "connect",
+    tag = "WhatsApp",
+    request_body(content = Connect, example = json!({
+        "user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01",
+        "phone_number": "+55 11 98888-8888",
+        "pairing": "qr",
+    })),
+    responses(
+        (status = 200, description = "A code, or the session is open or opening.", body = Connected),
+        (status = 409, description = "The session is connected already or linked to another number, the number has a live connection under another user_id, or the session has ended again.", body = Problem, content_type = "application/problem+json"),
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn connect(
     state: Data<State>,
     Caller(client): Caller,
@@ -64,6 +99,18 @@ pub(crate) async fn connect(
         ApiError::conflict(Kind::SessionEnded, "The connection was deleted meanwhile.")
     })?;
     answer(&connection).map(Json)
+}
+
+fn by() -> RefOr<Schema> {
+    one_of_or_null(&["qr", "code"])
+}
+
+fn connecting() -> RefOr<Schema> {
+    schema::one_of(&["connected", "reconnecting"])
+}
+
+fn data_url_or_null() -> RefOr<Schema> {
+    verbatim(json!({"type": ["string", "null"], "pattern": "^data:image/png;base64,"}))
 }
 
 /// There is something to tell: a code, or another status than that of the request.
@@ -104,7 +151,26 @@ fn data_url(code: &str) -> Result<String, ApiError> {
     ))
 }
 
-/// The current code, as a picture or as its text.
+/// Show the current QR code
+///
+/// As the picture that `Accept` names, or as the text that is in it. Codes change every some seconds.
+#[utoipa::path(
+    get,
+    path = "/api/whatsapp/qr/{user_id}",
+    operation_id = "show_qr_code",
+    tag = "WhatsApp",
+    params(("user_id" = Uuid, Path, description = "The session's user.")),
+    responses(
+        (status = 200, description = "The code.", content(
+            (Binary = "image/png"),
+            (String = "image/svg+xml"),
+            (String = "text/plain"),
+        )),
+        (status = 406, description = "It can be had in none of the forms that are accepted.", body = Problem, content_type = "application/problem+json"),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn qr(
     state: Data<State>,
     Caller(client): Caller,

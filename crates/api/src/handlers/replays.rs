@@ -13,22 +13,30 @@ use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 use domain::replay::{Events, Span, Step};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
 
 use super::webhooks;
 use crate::auth::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::extract::{Id, OptionalBody, parsed_option};
+use crate::openapi::{answers, schema, values};
 use crate::state::State;
 
 /// Before a step tries again what somebody else holds.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct Replay {
+    /// `failed` if nothing is said.
     #[serde(default, deserialize_with = "parsed_option")]
+    #[schema(schema_with = settled, required = false)]
     status: Option<Settled>,
+    /// From then on.
     since: Option<DateTime<Utc>>,
+    /// Before then; later than `since`.
     until: Option<DateTime<Utc>>,
 }
 
@@ -40,12 +48,32 @@ pub(crate) enum Settled {
     All,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Counted {
+    #[schema(schema_with = values::success)]
     status: &'static str,
     count: usize,
 }
 
+/// Deliver a webhook's events again
+///
+/// Those that are settled, by their status and the time of their commit. What is pending is on its way anyway. The answer
+/// comes when all of them are requeued.
+#[utoipa::path(
+    post,
+    path = "/api/webhooks/{id}/replay",
+    operation_id = "replay_events",
+    tag = "Events",
+    params(("id" = Uuid, Path, description = "The webhook's.")),
+    request_body(content = Option<Replay>, example = json!({"status": "failed", "since": "2026-11-23T00:00:00Z"})),
+    responses(
+        (status = 202, description = "So many are requeued.", body = Counted),
+        (status = 409, description = "The webhook is not active.", body = Problem, content_type = "application/problem+json"),
+        answers::Missing,
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn replay(
     state: Data<State>,
     Caller(client): Caller,
@@ -116,6 +144,10 @@ impl Counted {
             count,
         }
     }
+}
+
+fn settled() -> RefOr<Schema> {
+    schema::one_of_or_null(&["failed", "delivered", "all"])
 }
 
 impl Settled {

@@ -5,17 +5,22 @@ use domain::token;
 use domain::webhook::{self, Webhook};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::webhooks;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Id, OptionalBody};
+use crate::openapi::schema::schema;
+use crate::openapi::{answers, values};
 use crate::options::within;
 use crate::state::State;
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct Rotate {
+    /// How long both sign.
     overlap_seconds: Option<Overlap>,
 }
 
@@ -25,12 +30,32 @@ struct Overlap(i32);
 
 const LONGEST_OVERLAP: i32 = 30 * 86_400;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Secret {
+    #[schema(schema_with = values::success)]
     status: &'static str,
+    #[schema(
+        pattern = "^whsec_",
+        example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    )]
     secret: String,
 }
 
+/// Show a webhook's secret
+///
+/// Its deliveries are signed with it, by Standard Webhooks.
+#[utoipa::path(
+    get,
+    path = "/api/webhooks/{id}/secret",
+    operation_id = "show_secret",
+    tag = "Webhooks",
+    params(("id" = Uuid, Path, description = "The webhook's.")),
+    responses(
+        (status = 200, description = "The secret.", body = Secret),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn show(
     state: Data<State>,
     Caller(client): Caller,
@@ -41,6 +66,23 @@ pub(crate) async fn show(
     Ok(Json(Secret::of(&secret)))
 }
 
+/// Give a webhook a new secret
+///
+/// Deliveries are signed with the old one too for a while.
+#[utoipa::path(
+    post,
+    path = "/api/webhooks/{id}/secret/rotate",
+    operation_id = "rotate_secret",
+    tag = "Webhooks",
+    params(("id" = Uuid, Path, description = "The webhook's.")),
+    request_body(content = Option<Rotate>, example = json!({"overlap_seconds": 3600})),
+    responses(
+        (status = 200, description = "The new secret.", body = Secret),
+        answers::Missing,
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn rotate(
     state: Data<State>,
     Caller(client): Caller,
@@ -65,6 +107,13 @@ impl Secret {
         }
     }
 }
+
+schema! { Overlap, json!({
+    "type": "integer",
+    "minimum": 0,
+    "maximum": LONGEST_OVERLAP,
+    "default": Overlap::default().0,
+}) }
 
 impl Default for Overlap {
     fn default() -> Self {

@@ -11,13 +11,17 @@ use domain::phone::Phone;
 use domain::recipient::Recipient;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
 use uuid::Uuid;
 
 use super::attachments::Attached;
 use super::connections::NO_CONNECTION;
 use crate::auth::Caller;
-use crate::error::{ApiError, Kind};
+use crate::error::{ApiError, Kind, Problem};
 use crate::extract::{Body, IdempotencyKey, parsed};
+use crate::openapi::{answers, schema, values};
 use crate::state::State;
 use crate::wait;
 
@@ -26,12 +30,21 @@ const LONGEST_TEXT: usize = 65_536;
 const LONGEST_NAME: usize = 1_000;
 const LONGEST_EMOJI: usize = 64;
 
-#[derive(Deserialize, Serialize)]
+/// What a request says, of which there is one.
+pub(crate) const ONE_OF: [&str; 8] = [
+    "text", "location", "contact", "reaction", "image", "video", "audio", "document",
+];
+
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct Send {
+    /// Whose session sends it.
     user_id: Uuid,
     #[serde(deserialize_with = "parsed")]
+    #[schema(value_type = values::Recipient)]
     to: Recipient,
+    /// Of at most 65,536 bytes.
+    #[schema(min_length = 1, max_length = 65_536)]
     text: Option<String>,
     location: Option<Location>,
     contact: Option<Contact>,
@@ -44,37 +57,80 @@ pub(crate) struct Send {
     reply_to: Option<String>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Location {
+    #[schema(minimum = -90, maximum = 90)]
     latitude: f64,
+    #[schema(minimum = -180, maximum = 180)]
     longitude: f64,
+    #[schema(min_length = 1, max_length = 1_000)]
     name: Option<String>,
+    #[schema(min_length = 1, max_length = 1_000)]
     address: Option<String>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Contact {
+    #[schema(min_length = 1, max_length = 1_000)]
     name: String,
     #[serde(deserialize_with = "parsed")]
+    #[schema(value_type = values::PhoneNumber)]
     phone_number: Phone,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Reaction {
     message_id: String,
+    /// Empty: the reaction is taken back.
+    #[schema(max_length = 64)]
     emoji: String,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Sent)]
+pub(crate) struct Answer<'a> {
+    #[schema(schema_with = sent)]
     status: &'a str,
+    /// WhatsApp's.
     message_id: &'a str,
 }
 
-/// Waits for WhatsApp's answer. A request that is repeated under its key sends nothing more.
+/// Send a message
+///
+/// One of `text`, `location`, `contact`, `reaction`, `image`, `video`, `audio` and `document`. Waits for WhatsApp's answer.
+/// What becomes of the message are `message.receipt` events.
+#[utoipa::path(
+    post,
+    path = "/api/whatsapp/send",
+    operation_id = "send_message",
+    tag = "WhatsApp",
+    params(IdempotencyKey),
+    request_body(content = Send, examples(
+        ("text" = (value = json!({
+            "user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01", "to": "5511999999999", "text": "Olá!",
+        }))),
+        ("image" = (value = json!({
+            "user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01", "to": "5511999999999",
+            "image": {"url": "https://example.com/lamp.jpg", "caption": "This one?"},
+        }))),
+        ("reaction" = (value = json!({
+            "user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01", "to": "5511999999999",
+            "reaction": {"message_id": "3EB0F2C1D4A59B", "emoji": "👍"},
+        }))),
+    )),
+    responses(
+        (status = 200, description = "WhatsApp has it.", body = Answer),
+        (status = 202, description = "It is written down, and WhatsApp has not confirmed it yet.", body = Answer),
+        (status = 409, description = "The session is not connected.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The key was used for another message, WhatsApp did not take it, or it is not known whether it did.", body = Problem, content_type = "application/problem+json"),
+        answers::Missing,
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn send(
     state: Data<State>,
     Caller(client): Caller,
@@ -143,6 +199,10 @@ async fn write(
     };
     state.ring_outbox(outgoing.connection_id).await;
     Ok(outgoing)
+}
+
+fn sent() -> RefOr<Schema> {
+    schema::one_of(&["sent", "queued"])
 }
 
 fn answer(outgoing: &Outgoing) -> Result<HttpResponse, ApiError> {

@@ -5,35 +5,73 @@ use std::str::FromStr;
 use actix_web::web::{Data, Json};
 use domain::stats::Stats;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::webhooks;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Id, Query, parsed_option};
+use crate::openapi::schema::schema;
+use crate::openapi::{answers, values};
 use crate::state::State;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
+    /// How far back: `15m`, `1h`, `7d`.
     #[serde(default, deserialize_with = "parsed_option")]
+    #[param(value_type = Window, required = false, inline)]
     window: Option<Window>,
 }
 
 /// A number of minutes, hours or days, such as `15m`, `1h` or `7d`; an hour if nothing is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Window {
+pub(crate) struct Window {
     seconds: u32,
 }
 
 const LEAST: i64 = 60;
 const MOST: i64 = 30 * 86_400;
 
-#[derive(Serialize)]
+/// From 1 to 43,200 minutes, 720 hours or 30 days.
+const FORMS: [&str; 3] = [
+    "^0*([1-9][0-9]{0,3}|[1-3][0-9]{4}|4[0-2][0-9]{3}|43[01][0-9]{2}|43200)m$",
+    "^0*([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)h$",
+    "^0*([1-9]|[12][0-9]|30)d$",
+];
+
+schema! { Window, json!({
+    "type": "string",
+    "anyOf": FORMS.map(|form| json!({"pattern": form})),
+    "default": "1h",
+    "examples": ["15m", "1h", "7d"],
+}) }
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsAnswer)]
 pub(crate) struct Shown {
+    #[schema(schema_with = values::success)]
     status: &'static str,
     stats: Stats,
 }
 
+/// Show how a webhook's deliveries went
+///
+/// Of the time that ends now: outcomes, latency, a series, and what waits.
+#[utoipa::path(
+    get,
+    path = "/api/webhooks/{id}/stats",
+    operation_id = "show_stats",
+    tag = "Webhooks",
+    params(("id" = Uuid, Path, description = "The webhook's."), Wanted),
+    responses(
+        (status = 200, description = "The figures.", body = Shown),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn show(
     state: Data<State>,
     Caller(client): Caller,

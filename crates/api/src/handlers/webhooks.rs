@@ -10,14 +10,16 @@ use domain::token;
 use domain::webhook::{self, Changes, Webhook};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use self::body::WebhookBody;
 use crate::address::{self, OutsideUrl};
 use crate::auth::Caller;
-use crate::cursor::{TimeCursor, WebhookCursor};
+use crate::cursor::{TimeCursor, WebhookCursor, cursor, next_cursor};
 use crate::error::{ApiError, Kind};
 use crate::extract::{Body, Id, Query, parsed, parsed_option};
+use crate::openapi::{answers, values};
 use crate::options::{CustomHeaders, IpRanges, given, with_options};
 use crate::page::Limit;
 use crate::state::State;
@@ -26,32 +28,46 @@ pub(super) const NO_WEBHOOK: &str = "webhook of that id";
 
 with_options! {
     struct Register {
+        /// The number whose events it gets.
         #[serde(deserialize_with = "parsed")]
+        #[schema(value_type = values::PhoneNumber)]
         phone_number: Phone,
+        /// Where its events are posted to.
         webhook_url: OutsideUrl,
     }
 }
 
 with_options! {
     struct Update {
+        /// Where its events are posted to.
         #[serde(default, deserialize_with = "given")]
+        #[schema(value_type = OutsideUrl, required = false)]
         webhook_url: Option<OutsideUrl>,
+        /// One that is not active gets nothing.
         #[serde(default, deserialize_with = "given")]
+        #[schema(value_type = bool, required = false)]
         is_active: Option<bool>,
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
+    /// How many, at most.
     #[serde(default)]
+    #[param(value_type = Limit, required = false, inline)]
     limit: Limit,
+    /// The `next_cursor` of the page before.
     #[serde(default, deserialize_with = "parsed_option")]
+    #[param(schema_with = cursor, required = false)]
     cursor: Option<WebhookCursor>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookAnswer)]
 pub(crate) struct One {
+    #[schema(schema_with = values::success)]
     status: &'static str,
     webhook: WebhookBody,
     /// In the answer that made it, and nowhere else but where it is asked for.
@@ -59,20 +75,48 @@ pub(crate) struct One {
     secret: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Webhooks)]
 pub(crate) struct Many {
+    #[schema(schema_with = values::success)]
     status: &'static str,
     count: usize,
     webhooks: Vec<WebhookBody>,
+    #[schema(required = true, schema_with = next_cursor)]
     next_cursor: Option<WebhookCursor>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Removed {
+    #[schema(schema_with = values::success)]
     status: &'static str,
+    #[schema(example = "Webhook deleted successfully")]
     message: &'static str,
 }
 
+/// Register a webhook for a number
+///
+/// A number has one webhook at most: to register it again updates it, sets it active again and forgets its failures. The
+/// answer that made it has its `secret`, which can be asked for later too.
+#[utoipa::path(
+    post,
+    path = "/api/webhooks/register",
+    operation_id = "register_webhook",
+    tag = "Webhooks",
+    request_body(content = Register, example = json!({
+        "phone_number": "+55 11 98888-8888",
+        "webhook_url": "https://example.com/recado",
+        "max_retries": 10,
+        "event_types": ["message", "message.reaction", "connection.*"],
+        "batch": {"max_events": 100, "max_wait_ms": 1000},
+    })),
+    responses(
+        (status = 201, description = "It is new.", body = One),
+        (status = 200, description = "It was there, and is updated.", body = One),
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn register(
     state: Data<State>,
     Caller(client): Caller,
@@ -118,6 +162,21 @@ pub(crate) async fn register(
     }))
 }
 
+/// List your webhooks
+///
+/// Newest first.
+#[utoipa::path(
+    get,
+    path = "/api/webhooks/list",
+    operation_id = "list_webhooks",
+    tag = "Webhooks",
+    params(Page),
+    responses(
+        (status = 200, description = "A page of them.", body = Many),
+        answers::Parameters,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn list(
     state: Data<State>,
     Caller(client): Caller,
@@ -141,6 +200,19 @@ pub(crate) async fn list(
     }))
 }
 
+/// Show a webhook
+#[utoipa::path(
+    get,
+    path = "/api/webhooks/{id}",
+    operation_id = "show_webhook",
+    tag = "Webhooks",
+    params(("id" = Uuid, Path, description = "The webhook's.")),
+    responses(
+        (status = 200, description = "The webhook.", body = One),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn show(
     state: Data<State>,
     Caller(client): Caller,
@@ -150,6 +222,28 @@ pub(crate) async fn show(
     One::of(&state, webhook).map(Json)
 }
 
+/// Change a webhook
+///
+/// What is not in the request stays as it is; null takes away an option that it can be without.
+#[utoipa::path(
+    patch,
+    path = "/api/webhooks/{id}",
+    operation_id = "update_webhook",
+    tag = "Webhooks",
+    params(("id" = Uuid, Path, description = "The webhook's.")),
+    request_body(content = Update, example = json!({
+        "is_active": true,
+        "rate_limit_per_second": 20,
+        "batch": null,
+        "custom_headers": {"X-Api-Key": "3f9c"},
+    })),
+    responses(
+        (status = 200, description = "The webhook as it is now.", body = One),
+        answers::Missing,
+        answers::Body,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn update(
     state: Data<State>,
     Caller(client): Caller,
@@ -177,6 +271,21 @@ pub(crate) async fn update(
     One::of(&state, webhook.await?).map(Json)
 }
 
+/// Delete a webhook
+///
+/// What was still to be delivered to it becomes dead letters.
+#[utoipa::path(
+    delete,
+    path = "/api/webhooks/{id}",
+    operation_id = "delete_webhook",
+    tag = "Webhooks",
+    params(("id" = Uuid, Path, description = "The webhook's.")),
+    responses(
+        (status = 200, description = "It is deleted.", body = Removed),
+        answers::Missing,
+        answers::Caller,
+    )
+)]
 pub(crate) async fn remove(
     state: Data<State>,
     Caller(client): Caller,

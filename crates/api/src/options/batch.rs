@@ -1,9 +1,11 @@
 use serde::{Deserialize, Deserializer};
 
+use utoipa::ToSchema;
+
 use super::numbers::{bounded, within};
 
 /// How many events one request may carry, and how long the first of them waits for others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct Batch {
     max_events: MaxEvents,

@@ -1,5 +1,10 @@
-use domain::event_type::EventFilter;
+use std::collections::BTreeSet;
+
+use domain::event_type::{EventFilter, EventType};
 use serde::{Deserialize, Deserializer, de};
+use serde_json::json;
+
+use crate::openapi::schema::schema;
 
 /// Patterns that one webhook may list.
 const EVENT_TYPES: usize = 50;
@@ -7,6 +12,27 @@ const EVENT_TYPES: usize = 50;
 /// Which events a webhook wants: known patterns, each once.
 #[derive(Debug, Clone)]
 pub(crate) struct EventTypes(pub(crate) Vec<String>);
+
+schema! { EventTypes, json!({
+    "type": "array",
+    "items": {"type": "string", "enum": patterns()},
+    "minItems": 1,
+    "maxItems": EVENT_TYPES,
+    "description": "Names of events, families of them (`message.*`, with `message` itself), or `*`.",
+    "examples": [["message", "connection.*"]],
+}) }
+
+/// All patterns that cover an event.
+fn patterns() -> BTreeSet<String> {
+    let names = EventType::ALL.iter().map(|known| known.as_str());
+    let families = names.clone().flat_map(|name| {
+        let root = name.split('.').next().unwrap_or(name);
+        [format!("{name}.*"), format!("{root}.*")]
+    });
+    let everything = std::iter::once("*".to_owned());
+    let names = names.map(str::to_owned);
+    names.chain(families).chain(everything).collect()
+}
 
 impl<'de> Deserialize<'de> for EventTypes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -5,6 +5,9 @@ use std::fmt;
 use domain::webhook::Headers;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use crate::openapi::schema::schema;
 
 /// Headers that one webhook may have.
 const MOST: usize = 20;
@@ -33,6 +36,42 @@ const RESERVED_BEGINNINGS: [&str; 3] = ["proxy-", "webhook-", "x-webhook-"];
 /// Names with their values. An empty one is the same as none.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct CustomHeaders(pub(crate) Headers);
+
+schema! { CustomHeaders, json!({
+    "type": "object",
+    "description": "Sent with each delivery, and shown masked. The names of those that are Recado's or the \
+                    connection's cannot be set. At most 8,192 bytes in all.",
+    "maxProperties": MOST,
+    "propertyNames": {
+        "pattern": "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$",
+        "maxLength": LONGEST_NAME,
+        "not": {"anyOf": reserved()},
+    },
+    "additionalProperties": {
+        "type": "string",
+        "pattern": "^([!-~]([ -~\\t]*[!-~])?)?$",
+        "maxLength": LONGEST_VALUE,
+    },
+    "examples": [{"X-Api-Key": "3f9c"}],
+}) }
+
+/// The names that cannot be set, in whatever case.
+fn reserved() -> Vec<Value> {
+    let any_case = |name: &str| -> String {
+        let both = |letter: char| match letter {
+            '-' => "-".to_owned(),
+            letter => format!("[{letter}{}]", letter.to_ascii_uppercase()),
+        };
+        name.chars().map(both).collect()
+    };
+    let whole = RESERVED.iter().map(|name| format!("^{}$", any_case(name)));
+    let beginnings = RESERVED_BEGINNINGS.iter();
+    let beginnings = beginnings.map(|beginning| format!("^{}", any_case(beginning)));
+    let patterns = whole.chain(beginnings);
+    patterns
+        .map(|pattern| json!({"pattern": pattern}))
+        .collect()
+}
 
 impl fmt::Debug for CustomHeaders {
     /// Without the values, which are secrets.

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::openapi::schema::schema;
 
 /// Bytes of the written metadata.
 const METADATA: usize = 16 * 1024;
@@ -13,6 +15,12 @@ const RESERVED: &str = "$serde_json::private::";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Metadata(pub(crate) Value);
+
+schema! { Metadata, json!({
+    "type": "object",
+    "description": "Your own notes on it: any JSON object of at most 16 KiB, without the character U+0000.",
+    "examples": [{"team": "support"}],
+}) }
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -16,6 +16,12 @@ macro_rules! bounded {
                 within(deserializer, $bounds).map(Self)
             }
         }
+
+        $crate::openapi::schema::schema! { $name, serde_json::json!({
+            "type": "integer",
+            "minimum": $bounds.start(),
+            "maximum": $bounds.end(),
+        }) }
     )+};
 }
 pub(super) use bounded;

@@ -2,6 +2,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
+use serde_json::json;
+
+use crate::openapi::schema::schema;
 
 /// Ranges that one webhook may list.
 const MOST: usize = 50;
@@ -9,6 +12,21 @@ const MOST: usize = 50;
 /// The ranges that a receiver's address must fall in, each once and without bits of hosts. None: any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IpRanges(Vec<IpNet>);
+
+schema! { IpRanges, json!({
+    "type": "array",
+    "description": "CIDRs of which one must hold the receiver's address, at each connection. None: any.",
+    "maxItems": MOST,
+    "items": {"type": "string", "anyOf": [{"pattern": V4}, {"pattern": V6}]},
+    "examples": [["203.0.113.0/24", "2001:db8::/32"]],
+}) }
+
+const V4: &str = concat!(
+    r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}",
+    r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/(3[0-2]|[12]?[0-9])$",
+);
+/// Which of these are addresses is left to who reads them.
+const V6: &str = "^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$";
 
 impl IpRanges {
     /// Those of a row.

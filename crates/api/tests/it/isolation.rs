@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::described;
 use crate::gateway::Gateway;
 use crate::media::file;
 use crate::media_host::receive_on;
@@ -151,11 +152,10 @@ async fn another_clients_ids_are_not_there_on_any_route() {
 
 #[test]
 fn every_route_with_an_id_is_tried() {
-    let table = include_str!("../../src/routes.rs");
-    let routes: BTreeSet<String> = table
-        .split('"')
-        .filter(|text| text.starts_with('/') && text.contains('{') && !text.contains('\n'))
-        .map(|text| format!("/api{text}"))
+    let document = api::openapi::document();
+    let routes: BTreeSet<String> = described::operations(&document)
+        .map(|(path, ..)| path.to_owned())
+        .filter(|path| path.contains('{'))
         .collect();
     let tried: BTreeSet<String> = calls(Ids::unknown())
         .into_iter()

@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 use testkit::{Database, RedisDatabase};
 use uuid::Uuid;
 
+use crate::described;
+
 pub(crate) const NUMBER: &str = "5511988887777";
 pub(crate) const URL: &str = "https://recado.invalid/hook";
 pub(crate) const KEY: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -186,12 +188,17 @@ impl Tenant<'_> {
 
 impl Answer {
     pub(crate) async fn of(request: RequestBuilder) -> Self {
-        let response = request.send().await.unwrap();
-        Self {
+        let (http, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = http.execute(request).await.unwrap();
+        let answer = Self {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
             bytes: response.bytes().await.unwrap().to_vec(),
-        }
+        };
+        described::check(&method, &path, &answer);
+        answer
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -300,7 +307,7 @@ pub(crate) fn message(connection: &Connection, message_id: &str) -> NewMessage {
         to: connection.phone_number.clone(),
         message_type: "text".to_owned(),
         content: format!("content of {message_id}"),
-        metadata: r#"{"v":1,"push_name":"Ana"}"#.to_owned(),
+        metadata: r#"{"v":1,"chat":"5511999999999@s.whatsapp.net","push_name":"Ana"}"#.to_owned(),
         timestamp,
         raw: None,
         media: None,

@@ -7,38 +7,56 @@ use domain::keyring::{Keyring, SealError};
 use domain::webhook::{self, Webhook};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::openapi::values;
 
 /// Stands for the value of a header, whatever its length.
 const MASKED: &str = "********";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Webhook)]
 pub(crate) struct WebhookBody {
     id: Uuid,
     client_id: i32,
+    #[schema(schema_with = values::digits)]
     phone_number: String,
     webhook_url: String,
     is_active: bool,
+    /// `failed`: five attempts in a row have failed, and events wait until a probe is answered.
+    #[schema(schema_with = values::webhook_status)]
     status: String,
+    /// In a row.
     failure_count: i32,
+    /// Attempts in all, until an event is given up.
     max_retries: i32,
+    #[schema(required = true)]
     last_error: Option<String>,
+    #[schema(required = true)]
     last_success_at: Option<DateTime<Utc>>,
+    #[schema(required = true)]
     last_attempt_at: Option<DateTime<Utc>>,
     event_types: Vec<String>,
+    /// The values are masked.
+    #[schema(value_type = BTreeMap<String, String>)]
     custom_headers: BTreeMap<String, &'static str>,
+    #[schema(required = true)]
     rate_limit_per_second: Option<i32>,
     max_in_flight: i32,
+    #[schema(required = true)]
     batch: Option<BatchBody>,
     ordered: bool,
     allowed_ip_ranges: Vec<String>,
     inline_media_bytes: i32,
+    #[schema(value_type = Object)]
     metadata: Value,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchOfWebhook)]
 struct BatchBody {
     max_events: i32,
     max_wait_ms: i32,
