@@ -22,6 +22,7 @@ mod outages;
 mod process;
 mod replays;
 mod samples;
+mod schemathesis;
 mod sending;
 mod sessions;
 mod stats;
