@@ -1,7 +1,8 @@
 //! The API's description: as a document, and as a page that loads nothing from elsewhere.
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{self, HeaderName};
+use actix_web::body::MessageBody;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::{Data, Path};
 use bytes::Bytes;
 use utoipa_swagger_ui::Config;
@@ -19,6 +20,9 @@ const FILES: [&str; 3] = [
     "swagger-ui-bundle.js",
     "favicon-32x32.png",
 ];
+
+/// The page changes with the program, the files with Swagger UI only.
+const CACHE: &str = "public, max-age=3600";
 
 /// Nothing from elsewhere, neither code nor pictures, and no request to anybody but this server. Swagger UI
 /// sets styles on its elements.
@@ -66,23 +70,28 @@ pub(crate) async fn description(document: Data<Document>) -> HttpResponse {
     responses((status = 200, description = "The page.", body = String, content_type = "text/html")),
 )]
 pub(crate) async fn page() -> HttpResponse {
-    answer("text/html; charset=utf-8", PAGE.into())
+    answer("text/html; charset=utf-8", PAGE)
 }
 
 /// What the page consists of.
 pub(crate) async fn file(name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let name = name.as_str();
-    if name == "page.js" {
-        return Ok(answer("text/javascript; charset=utf-8", SCRIPT.into()));
+    if name.as_str() == "page.js" {
+        let script = answer("text/javascript; charset=utf-8", SCRIPT);
+        return Ok(script);
     }
-    let known = FILES.contains(&name).then_some(name);
-    let config = Config::default().into();
-    let file = known.and_then(|name| utoipa_swagger_ui::serve(name, config).ok()?);
+    let known = FILES.iter().find(|file| **file == name.as_str());
+    let file = known.and_then(|file| {
+        let config = Config::default().into();
+        utoipa_swagger_ui::serve(file, config).ok()?
+    });
     let file = file.ok_or_else(|| ApiError::not_found("such route"))?;
-    Ok(answer(&file.content_type, file.bytes.into_owned().into()))
+    let mut answer = answer(&file.content_type, file.bytes.into_owned());
+    let cached = HeaderValue::from_static(CACHE);
+    answer.headers_mut().insert(header::CACHE_CONTROL, cached);
+    Ok(answer)
 }
 
-fn answer(content_type: &str, body: Bytes) -> HttpResponse {
+fn answer(content_type: &str, body: impl MessageBody + 'static) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(content_type)
         .insert_header((SECURITY, POLICY))

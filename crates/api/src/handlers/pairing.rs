@@ -153,7 +153,7 @@ fn data_url(code: &str) -> Result<String, ApiError> {
 
 /// Show the current QR code
 ///
-/// As the picture that `Accept` names, or as the text that is in it. Codes change every some seconds.
+/// As the picture that `Accept` names, or as the text that is in it. A code is good for some seconds.
 #[utoipa::path(
     get,
     path = "/api/whatsapp/qr/{user_id}",

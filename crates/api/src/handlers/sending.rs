@@ -84,7 +84,7 @@ struct Contact {
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Reaction {
     message_id: String,
-    /// Empty: the reaction is taken back.
+    /// At most 64 bytes. Empty: the reaction is taken back.
     #[schema(max_length = 64)]
     emoji: String,
 }

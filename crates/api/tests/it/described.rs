@@ -71,6 +71,9 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
     assert!(wrong.is_empty(), "{call} {status}: {wrong:?}");
+    let kind = body["type"].as_str().unwrap_or_default();
+    let kinds = DOCUMENT["info"]["description"].as_str().unwrap();
+    assert!(!kind.starts_with("urn:") || kinds.contains(kind), "{kind}");
 }
 
 fn resolved(response: &'static Value) -> &'static Value {
