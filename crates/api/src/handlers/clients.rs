@@ -21,7 +21,7 @@ pub(crate) struct Me {
     tag = "Service",
     responses(
         (status = 200, description = "You.", body = Me),
-        answers::Caller,
+        answers::Bearer,
     )
 )]
 pub(crate) async fn me(Caller(client): Caller) -> Json<Me> {

@@ -92,6 +92,7 @@ pub(crate) struct Many {
     path = "/api/whatsapp/connections",
     operation_id = "list_connections",
     tag = "WhatsApp",
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "Your connections.", body = Many),
         answers::Caller,
@@ -117,6 +118,7 @@ pub(crate) async fn list(
     operation_id = "show_status",
     tag = "WhatsApp",
     params(("user_id" = Uuid, Path, description = "The session's user.")),
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "How it stands.", body = Standing),
         answers::Missing,
@@ -149,6 +151,7 @@ pub(crate) async fn status(
     operation_id = "disconnect",
     tag = "WhatsApp",
     request_body(content = OfUser, example = json!({"user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01"})),
+    security(("bearer" = ["connect"])),
     responses(
         (status = 200, description = "It is done.", body = Ended),
         (status = 202, description = "It is asked for, and a gateway will do it; so far the status is the old one.", body = Ended),
@@ -174,6 +177,7 @@ pub(crate) async fn disconnect(
     operation_id = "log_out",
     tag = "WhatsApp",
     request_body(content = OfUser, example = json!({"user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01"})),
+    security(("bearer" = ["connect"])),
     responses(
         (status = 200, description = "It is done.", body = Ended),
         (status = 202, description = "It is asked for, and a gateway will do it; so far the status is the old one.", body = Ended),
@@ -221,6 +225,7 @@ async fn end(
     operation_id = "delete_connection",
     tag = "WhatsApp",
     params(("session_id" = Uuid, Path, description = "The connection's.")),
+    security(("bearer" = ["connect"])),
     responses(
         (status = 200, description = "It is done.", body = Ended),
         (status = 202, description = "It is asked for, and a gateway will do it; so far the status is the old one.", body = Ended),

@@ -91,6 +91,7 @@ pub(crate) struct Many {
     operation_id = "list_dead_letters",
     tag = "Events",
     params(("id" = Uuid, Path, description = "The webhook's."), Page),
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "A page of them.", body = Many),
         answers::Missing,
@@ -130,6 +131,7 @@ pub(crate) async fn list(
     tag = "Events",
     params(("id" = Uuid, Path, description = "The webhook's.")),
     request_body(content = Option<Replay>, example = json!({"since": "2026-11-23T00:00:00Z", "until": "2026-11-24T00:00:00Z"})),
+    security(("bearer" = ["write"])),
     responses(
         (status = 202, description = "So many are requeued.", body = Counted),
         (status = 409, description = "The webhook is not active.", body = Problem, content_type = "application/problem+json"),
@@ -162,6 +164,7 @@ pub(crate) async fn replay(
     operation_id = "delete_dead_letters",
     tag = "Events",
     params(("id" = Uuid, Path, description = "The webhook's.")),
+    security(("bearer" = ["write"])),
     responses(
         (status = 200, description = "So many are deleted.", body = Counted),
         answers::Missing,

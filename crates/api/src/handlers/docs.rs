@@ -8,8 +8,8 @@ use bytes::Bytes;
 use utoipa_swagger_ui::Config;
 
 use crate::error::ApiError;
-use crate::openapi;
 use crate::openapi::values::Document as Described;
+use crate::openapi::{self, answers};
 
 const PAGE: &str = include_str!("docs/page.html");
 const SCRIPT: &str = include_str!("docs/page.js");
@@ -49,7 +49,7 @@ impl Document {
     operation_id = "show_description",
     tag = "Service",
     security(()),
-    responses((status = 200, description = "The document.", body = Described)),
+    responses((status = 200, description = "The document.", body = Described), answers::Anybody),
 )]
 pub(crate) async fn description(document: Data<Document>) -> HttpResponse {
     HttpResponse::Ok()
@@ -67,7 +67,7 @@ pub(crate) async fn description(document: Data<Document>) -> HttpResponse {
     operation_id = "show_docs",
     tag = "Service",
     security(()),
-    responses((status = 200, description = "The page.", body = String, content_type = "text/html")),
+    responses((status = 200, description = "The page.", body = String, content_type = "text/html"), answers::Anybody),
 )]
 pub(crate) async fn page() -> HttpResponse {
     answer("text/html; charset=utf-8", PAGE)

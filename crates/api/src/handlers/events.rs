@@ -130,6 +130,7 @@ struct RequeuedEvent {
     operation_id = "list_events",
     tag = "Events",
     params(("id" = Uuid, Path, description = "The webhook's."), Page),
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "A page of them.", body = Many),
         answers::Missing,
@@ -168,6 +169,7 @@ pub(crate) async fn list(
     operation_id = "show_event",
     tag = "Events",
     params(("event_id" = Uuid, Path, description = "The event's: the `webhook-id` of its deliveries.")),
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "The event.", body = One),
         answers::Missing,
@@ -202,6 +204,7 @@ pub(crate) async fn show(
     operation_id = "retry_event",
     tag = "Events",
     params(("event_id" = Uuid, Path, description = "The event's.")),
+    security(("bearer" = ["write"])),
     responses(
         (status = 200, description = "It is on its way.", body = Requeued),
         (status = 409, description = "Its webhook was deleted, or is not active.", body = Problem, content_type = "application/problem+json"),

@@ -4,6 +4,8 @@ use actix_web::web::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::openapi::answers;
+
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     #[schema(example = "ok")]
@@ -19,6 +21,7 @@ pub(crate) struct Health {
     security(()),
     responses(
         (status = 200, description = "It does.", body = Health),
+        answers::Anybody,
     )
 )]
 pub(crate) async fn show() -> Json<Health> {

@@ -42,6 +42,7 @@ const POLICY: &str = "default-src 'none'; sandbox";
     operation_id = "show_media",
     tag = "Media",
     params(("media_id" = Uuid, Path, description = "The `id` of `metadata.media` of the message.")),
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "The file, with its own Content-Type.", body = Binary, content_type = "*/*", headers(("Content-Disposition" = String, description = "`attachment`, and the file's name."))),
         (status = 410, description = "WhatsApp keeps the file no more.", body = Problem, content_type = "application/problem+json"),
@@ -108,6 +109,7 @@ struct Described<'a> {
             (FileContent = "video/mp4"),
         ),
     ),
+    security(("bearer" = ["send"])),
     responses(
         (status = 201, description = "It is kept.", body = Uploaded),
         (status = 422, description = "You have as many uploads as you may.", body = Problem, content_type = "application/problem+json"),

@@ -74,6 +74,7 @@ pub(crate) struct Connected {
         "phone_number": "+55 11 98888-8888",
         "pairing": "qr",
     })),
+    security(("bearer" = ["connect"])),
     responses(
         (status = 200, description = "A code, or the session is open or opening.", body = Connected),
         (status = 409, description = "The session is connected already or linked to another number, the number has a live connection under another user_id, or the session has ended again.", body = Problem, content_type = "application/problem+json"),
@@ -160,6 +161,7 @@ fn data_url(code: &str) -> Result<String, ApiError> {
     operation_id = "show_qr_code",
     tag = "WhatsApp",
     params(("user_id" = Uuid, Path, description = "The session's user.")),
+    security(("bearer" = ["connect"])),
     responses(
         (status = 200, description = "The code.", content(
             (Binary = "image/png"),

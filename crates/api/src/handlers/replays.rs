@@ -66,6 +66,7 @@ pub(crate) struct Counted {
     tag = "Events",
     params(("id" = Uuid, Path, description = "The webhook's.")),
     request_body(content = Option<Replay>, example = json!({"status": "failed", "since": "2026-11-23T00:00:00Z"})),
+    security(("bearer" = ["write"])),
     responses(
         (status = 202, description = "So many are requeued.", body = Counted),
         (status = 409, description = "The webhook is not active.", body = Problem, content_type = "application/problem+json"),

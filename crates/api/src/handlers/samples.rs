@@ -64,6 +64,7 @@ pub(crate) struct Pending {
     tag = "Webhooks",
     params(("id" = Uuid, Path, description = "The webhook's.")),
     request_body(content = Option<Send>, example = json!({"type": "message"})),
+    security(("bearer" = ["write"])),
     responses(
         (status = 200, description = "What the receiver made of it.", body = Sent),
         (status = 202, description = "There is no result yet: look at the event.", body = Pending),

@@ -50,6 +50,7 @@ pub(crate) struct Secret {
     operation_id = "show_secret",
     tag = "Webhooks",
     params(("id" = Uuid, Path, description = "The webhook's.")),
+    security(("bearer" = ["write"])),
     responses(
         (status = 200, description = "The secret.", body = Secret),
         answers::Missing,
@@ -76,6 +77,7 @@ pub(crate) async fn show(
     tag = "Webhooks",
     params(("id" = Uuid, Path, description = "The webhook's.")),
     request_body(content = Option<Rotate>, example = json!({"overlap_seconds": 3600})),
+    security(("bearer" = ["write"])),
     responses(
         (status = 200, description = "The new secret.", body = Secret),
         answers::Missing,

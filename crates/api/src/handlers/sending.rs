@@ -121,6 +121,7 @@ pub(crate) struct Answer<'a> {
             "reaction": {"message_id": "3EB0F2C1D4A59B", "emoji": "👍"},
         }))),
     )),
+    security(("bearer" = ["send"])),
     responses(
         (status = 200, description = "WhatsApp has it.", body = Answer),
         (status = 202, description = "It is written down, and WhatsApp has not confirmed it yet.", body = Answer),

@@ -66,6 +66,7 @@ pub(crate) struct Shown {
     operation_id = "show_stats",
     tag = "Webhooks",
     params(("id" = Uuid, Path, description = "The webhook's."), Wanted),
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "The figures.", body = Shown),
         answers::Missing,

@@ -110,6 +110,7 @@ pub(crate) struct Removed {
         "event_types": ["message", "message.reaction", "connection.*"],
         "batch": {"max_events": 100, "max_wait_ms": 1000},
     })),
+    security(("bearer" = ["write"])),
     responses(
         (status = 201, description = "It is new.", body = One),
         (status = 200, description = "It was there, and is updated.", body = One),
@@ -171,6 +172,7 @@ pub(crate) async fn register(
     operation_id = "list_webhooks",
     tag = "Webhooks",
     params(Page),
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "A page of them.", body = Many),
         answers::Parameters,
@@ -207,6 +209,7 @@ pub(crate) async fn list(
     operation_id = "show_webhook",
     tag = "Webhooks",
     params(("id" = Uuid, Path, description = "The webhook's.")),
+    security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "The webhook.", body = One),
         answers::Missing,
@@ -237,6 +240,7 @@ pub(crate) async fn show(
         "batch": null,
         "custom_headers": {"X-Api-Key": "3f9c"},
     })),
+    security(("bearer" = ["write"])),
     responses(
         (status = 200, description = "The webhook as it is now.", body = One),
         answers::Missing,
@@ -280,6 +284,7 @@ pub(crate) async fn update(
     operation_id = "delete_webhook",
     tag = "Webhooks",
     params(("id" = Uuid, Path, description = "The webhook's.")),
+    security(("bearer" = ["write"])),
     responses(
         (status = 200, description = "It is deleted.", body = Removed),
         answers::Missing,

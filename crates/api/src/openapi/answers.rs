@@ -36,12 +36,13 @@ refusals! {
     INVALID = "Invalid" 400 "Something in the request is not as it must be; `errors` names the field or parameter.";
     UNAUTHORIZED = "Unauthorized" 401 "There is no token, or none that is known and valid.",
         "WWW-Authenticate" = "`Bearer`.";
-    FORBIDDEN = "Forbidden" 403 "The token's scopes do not include this call.";
+    FORBIDDEN = "Forbidden" 403 "The token lacks the scope that this call needs.",
+        "WWW-Authenticate" = "`Bearer`, with the `scope` that is needed.";
     NOT_FOUND = "NotFound" 404 "You have nothing of that id. What another client has does not exist for you.";
     NOT_IN_TIME = "NotInTime" 408 "The body took too long to come.";
     TOO_LARGE = "TooLarge" 413 "The body is too large.";
     WRONG_TYPE = "WrongType" 415 "The body is not of a type that is taken here, or is compressed.";
-    TOO_MANY = "TooMany" 429 "Too many requests.", "Retry-After" = "Seconds after which to ask again.";
+    TOO_MANY = "TooMany" 429 "You, or your address, asked more often than is answered.", "Retry-After" = "Seconds after which to ask again.";
     UNAVAILABLE = "Unavailable" 503 "Something that is needed is away, or busy. Nothing is lost: ask again.",
         "Retry-After" = "Seconds after which to ask again.";
 }
@@ -60,7 +61,11 @@ macro_rules! sets {
 }
 
 sets! {
-    /// Of every call that needs a token.
+    /// Of every call.
+    Anybody = [TOO_MANY];
+    /// Of a call that needs a token, whatever its scopes.
+    Bearer = [UNAUTHORIZED, TOO_MANY, UNAVAILABLE];
+    /// Of a call that needs a token with a scope.
     Caller = [UNAUTHORIZED, FORBIDDEN, TOO_MANY, UNAVAILABLE];
     /// Of a call with parameters, in its path or query.
     Parameters = [INVALID];

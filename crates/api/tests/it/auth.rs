@@ -2,47 +2,32 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::client::{Client, NewToken, Token};
-use domain::scope::Scope::{self, Connect, Read, Send, Write};
+use domain::scope::Scope;
 use domain::token;
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use crate::described;
 use crate::world::{Answer, Api, Tenant};
 
-/// Every route that needs a scope, asked for what isn't there.
-const ROUTES: [(Method, &str, Scope); 26] = [
-    (Method::POST, "/api/webhooks/register", Write),
-    (Method::GET, "/api/webhooks/list", Read),
-    (Method::GET, "/api/webhooks/events/{id}", Read),
-    (Method::POST, "/api/webhooks/events/{id}/retry", Write),
-    (Method::GET, "/api/webhooks/{id}", Read),
-    (Method::PATCH, "/api/webhooks/{id}", Write),
-    (Method::DELETE, "/api/webhooks/{id}", Write),
-    (Method::GET, "/api/webhooks/{id}/events", Read),
-    (Method::POST, "/api/webhooks/{id}/test", Write),
-    (Method::GET, "/api/webhooks/{id}/stats", Read),
-    (Method::POST, "/api/webhooks/{id}/replay", Write),
-    (Method::GET, "/api/webhooks/{id}/dead-letters", Read),
-    (Method::DELETE, "/api/webhooks/{id}/dead-letters", Write),
-    (
-        Method::POST,
-        "/api/webhooks/{id}/dead-letters/replay",
-        Write,
-    ),
-    (Method::GET, "/api/webhooks/{id}/secret", Write),
-    (Method::POST, "/api/webhooks/{id}/secret/rotate", Write),
-    (Method::POST, "/api/media", Send),
-    (Method::GET, "/api/media/{id}", Read),
-    (Method::POST, "/api/whatsapp/connect", Connect),
-    (Method::GET, "/api/whatsapp/qr/{id}", Connect),
-    (Method::GET, "/api/whatsapp/status/{id}", Read),
-    (Method::POST, "/api/whatsapp/disconnect", Connect),
-    (Method::POST, "/api/whatsapp/logout", Connect),
-    (Method::POST, "/api/whatsapp/send", Send),
-    (Method::GET, "/api/whatsapp/connections", Read),
-    (Method::DELETE, "/api/whatsapp/connections/{id}", Connect),
-];
+/// Every route that needs a scope, by the description, asked for what isn't there.
+fn guarded() -> Vec<(Method, String, Scope)> {
+    let document = api::openapi::document();
+    let operations = described::operations(&document);
+    let guarded = operations.filter(|(path, ..)| path.starts_with("/api/"));
+    let guarded = guarded.map(|(path, method, operation)| {
+        let scope = &operation["security"][0]["bearer"][0];
+        let parts = path.split('/').map(|part| match part.starts_with('{') {
+            true => "019ac1b2-7c00-8e1f-9d3a-5b6c7d8e9f00",
+            false => part,
+        });
+        let path = parts.collect::<Vec<_>>().join("/");
+        let method = method.to_uppercase().parse().unwrap();
+        (method, path, scope.as_str().unwrap().parse().unwrap())
+    });
+    guarded.collect()
+}
 
 /// Another token of the tenant.
 async fn another(
@@ -65,17 +50,18 @@ async fn another(
 async fn a_token_opens_the_routes_of_its_scopes_and_no_other() {
     let api = Api::start().await;
     let acme = api.tenant("acme").await;
+    let guarded = guarded();
+    assert!(guarded.len() >= 26);
     for scope in Scope::ALL {
         let (token, _) = another(&acme, &[scope], None).await;
         let ask = async |method: Method, path: &str| {
-            let path = path.replace("{id}", "019ac1b2-7c00-8e1f-9d3a-5b6c7d8e9f00");
-            let request = api.request(method, &path);
+            let request = api.request(method, path);
             Answer::of(request.bearer_auth(token.expose_secret())).await
         };
         ask(Method::GET, "/me").await.ok();
-        for (method, path, needed) in ROUTES {
+        for (method, path, needed) in &guarded {
             let answer = ask(method.clone(), path).await;
-            if needed == scope {
+            if *needed == scope {
                 assert!(![401, 403].contains(&answer.status), "{method} {path}");
                 continue;
             }
