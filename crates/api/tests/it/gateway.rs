@@ -78,11 +78,12 @@ async fn reconcile(conn: &mut AsyncPgConnection, row: &Connection) {
             .await
             .unwrap();
     } else if row.is(Desired::Disconnected) {
-        Connection::transition(conn, row.lease(), Status::Disconnected, None)
+        // Unless something else is wanted since the row was read.
+        Connection::fulfil(conn, row.lease(), Desired::Disconnected, None)
             .await
             .unwrap();
     } else if row.is(Desired::LoggedOut) {
-        Connection::transition(conn, row.lease(), Status::LoggedOut, None)
+        Connection::fulfil(conn, row.lease(), Desired::LoggedOut, None)
             .await
             .unwrap();
         if row.deleted_at.is_some() {
