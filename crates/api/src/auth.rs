@@ -62,8 +62,9 @@ pub(crate) async fn permit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let token = request.extensions().get::<Token>().cloned();
-    match token.is_some_and(|token| token.may(scope)) {
+    let token_may = |token: &Token| token.may(scope);
+    let is_permitted = request.extensions().get().is_some_and(token_may);
+    match is_permitted {
         true => Ok(next.call(request).await?.map_into_left_body()),
         false => {
             let refused = ApiError::out_of_scope(scope);

@@ -25,6 +25,14 @@ pub struct Span {
     pub until: Option<DateTime<Utc>>,
 }
 
+impl Span {
+    /// Both ends are optional; `None` when it would end before it has begun.
+    pub fn new(since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>) -> Option<Self> {
+        let in_order = since.zip(until).is_none_or(|(since, until)| since < until);
+        in_order.then_some(Self { since, until })
+    }
+}
+
 /// What came of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {

@@ -1,4 +1,4 @@
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use diesel_async::AsyncPgConnection;
@@ -37,11 +37,9 @@ pub(super) async fn run(
         since,
         until,
     } = command;
-    let in_order = since.zip(until).is_none_or(|(since, until)| since < until);
-    ensure!(in_order, "--until must be later than --since");
+    let span = Span::new(since, until).context("--until must be later than --since")?;
     let client = Webhook::client_of(conn, webhook_id).await?;
     let client = client.with_context(|| format!("there is no webhook {webhook_id}"))?;
-    let span = Span { since, until };
     let mut events = Events::begin(conn, client, webhook_id, status.statuses(), span).await?;
     let mut total = 0;
     loop {

@@ -130,12 +130,7 @@ pub(super) fn span(
     since: Option<DateTime<Utc>>,
     until: Option<DateTime<Utc>>,
 ) -> Result<Span, ApiError> {
-    match since.zip(until) {
-        Some((since, until)) if since >= until => {
-            Err(ApiError::field("until", "must be later than since"))
-        }
-        _ => Ok(Span { since, until }),
-    }
+    Span::new(since, until).ok_or_else(|| ApiError::field("until", "must be later than since"))
 }
 
 impl Counted {
