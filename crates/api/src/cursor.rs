@@ -6,6 +6,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
+use domain::event::Range;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 use utoipa::openapi::RefOr;
@@ -14,9 +15,13 @@ use uuid::Uuid;
 
 use crate::openapi::schema::verbatim;
 
-/// Behind the event with this sequence.
+/// What is left of a list of events, how long it was at its first page, and a mark of what it is a list of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EventCursor(pub(crate) i64);
+pub(crate) struct EventCursor {
+    pub(crate) range: Range,
+    pub(crate) total: i64,
+    pub(crate) mark: [u8; 8],
+}
 
 /// Behind the one with this time of creation and id, in the list with that letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +48,7 @@ pub(crate) fn next_cursor() -> RefOr<Schema> {
     }))
 }
 
-const REFUSED: &str = "is not a cursor of this list";
+pub(crate) const REFUSED: &str = "is not a cursor of this list";
 
 fn read<const N: usize>(list: char, text: &str) -> Option<[u8; N]> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -60,14 +65,25 @@ impl FromStr for EventCursor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes = read('e', text).ok_or(REFUSED)?;
-        Ok(Self(i64::from_be_bytes(bytes)))
+        let bytes: [u8; 32] = read('e', text).ok_or(REFUSED)?;
+        let (numbers, mark) = bytes.as_chunks().0.split_at(3);
+        let number = |place: usize| i64::from_be_bytes(numbers[place]);
+        Ok(Self {
+            range: Range {
+                after: number(0),
+                before: number(1),
+            },
+            total: number(2),
+            mark: mark[0],
+        })
     }
 }
 
 impl Serialize for EventCursor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write('e', &self.0.to_be_bytes(), serializer)
+        let Range { after, before } = self.range;
+        let [after, before, total] = [after, before, self.total].map(i64::to_be_bytes);
+        write('e', &[after, before, total, self.mark].concat(), serializer)
     }
 }
 
@@ -106,9 +122,14 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_as_it_went() {
-        for sequence in [0, 7, i64::MAX] {
-            let cursor = EventCursor(sequence);
+        for (after, before) in [(0, 7), (i64::MIN, i64::MAX)] {
+            let cursor = EventCursor {
+                range: Range { after, before },
+                total: 3,
+                mark: *b"12345678",
+            };
             assert_eq!(text(cursor).parse(), Ok(cursor));
+            assert!(text(cursor).parse::<WebhookCursor>().is_err());
         }
         let created_at = DateTime::from_timestamp_micros(1_764_000_000_123_456).unwrap();
         let cursor: WebhookCursor = TimeCursor((created_at, Uuid::max()));
@@ -127,7 +148,6 @@ mod tests {
         ] {
             assert!(text.parse::<EventCursor>().is_err(), "{text:?}");
         }
-        assert!(text(EventCursor(1)).parse::<WebhookCursor>().is_err());
         // A time that no calendar has.
         let far = [&[b'w'][..], &i64::MAX.to_be_bytes(), &[0; 16]].concat();
         assert!(

@@ -1,13 +1,18 @@
 //! An event: one message (or change) on its way to one webhook.
 
+mod list;
+mod range;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{
-    Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+pub use self::list::{Filter, List, Status, TOTAL_CAP};
+pub use self::range::Range;
 use crate::dead_letter;
 use crate::event_type::EventType;
 use crate::parking;
@@ -19,7 +24,7 @@ use crate::statement::Statement;
 pub const DOORBELL_GRACE: f64 = 5.0;
 
 /// A row as clients see it.
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = events, check_for_backend(diesel::pg::Pg))]
 pub struct Event {
     pub id: Uuid,
@@ -56,6 +61,8 @@ pub(crate) struct NewEvent<'a> {
     /// The chat, where the webhook wants order.
     pub(crate) order_key: Option<&'a str>,
     pub(crate) source_id: Uuid,
+    /// Whether its source is a message that is kept.
+    pub(crate) message_stored: bool,
     pub(crate) event_type: EventType,
     pub(crate) message_id: &'a str,
     pub(crate) chat: &'a str,
@@ -65,15 +72,6 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) content: &'a str,
     pub(crate) metadata: &'a str,
     pub(crate) timestamp: DateTime<Utc>,
-}
-
-/// Which of a webhook's events to list: newest first, `limit` rows after `offset`, of those that were
-/// committed before the one with the sequence `before`.
-#[derive(Debug, Clone, Copy)]
-pub struct Page {
-    pub limit: i64,
-    pub offset: i64,
-    pub before: Option<i64>,
 }
 
 /// What became of a request to deliver an event again.
@@ -86,9 +84,6 @@ pub enum Requeue {
     /// The client has no such event.
     NotFound,
 }
-
-/// Counting stops here: a total beyond it says no more than that there are many.
-pub const TOTAL_CAP: i64 = 10_000;
 
 impl Event {
     pub async fn find(
@@ -103,27 +98,6 @@ impl Event {
             .first(conn)
             .await
             .optional()
-    }
-
-    /// A page of a webhook's events by the order of their commit, newest first.
-    pub async fn list(
-        conn: &mut AsyncPgConnection,
-        client_id: i32,
-        webhook_id: Uuid,
-        page: Page,
-    ) -> QueryResult<Vec<Self>> {
-        let mut query = events::table
-            .filter(events::webhook_id.eq(webhook_id))
-            .filter(events::client_id.eq(client_id))
-            .order(events::sequence.desc())
-            .limit(page.limit)
-            .offset(page.offset)
-            .select(Self::as_select())
-            .into_boxed();
-        if let Some(sequence) = page.before {
-            query = query.filter(events::sequence.lt(sequence));
-        }
-        query.load(conn).await
     }
 
     /// What is sent to the webhook for this event.
@@ -142,29 +116,6 @@ impl Event {
             event_id: self.id,
             connection_id: self.connection_id,
         })
-    }
-
-    /// How many events the webhook has, up to [`TOTAL_CAP`].
-    pub async fn count(
-        conn: &mut AsyncPgConnection,
-        client_id: i32,
-        webhook_id: Uuid,
-    ) -> QueryResult<i64> {
-        #[derive(QueryableByName)]
-        struct Count {
-            #[diesel(sql_type = BigInt)]
-            count: i64,
-        }
-        let row: Count = Statement::new(
-            "SELECT count(*) AS count FROM (SELECT FROM whatsapp_webhook_events
-             WHERE webhook_id = ? AND client_id = ? LIMIT ?) AS capped",
-        )
-        .bind::<SqlUuid, _>(webhook_id)
-        .bind::<Integer, _>(client_id)
-        .bind::<BigInt, _>(TOTAL_CAP)
-        .get_result(conn)
-        .await?;
-        Ok(row.count)
     }
 
     /// Makes an event due at once with all its attempts before it, whatever became of it. A claim
@@ -240,13 +191,14 @@ pub(crate) async fn insert_new(
     let inserted: Vec<Inserted> = Statement::new(
         r#"INSERT INTO whatsapp_webhook_events (id, client_id, webhook_id, connection_id, source_id,
                event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp",
-               order_key, next_retry_at)
+               order_key, message_stored, next_retry_at)
            SELECT id, client_id, webhook_id, connection_id, source_id,
                event_type, message_id, chat, "from", "to", message_type, content, metadata::json, "timestamp",
-               order_key, now() + make_interval(secs => ?)
-           FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+               order_key, message_stored, now() + make_interval(secs => ?)
+           FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                AS new (id, client_id, webhook_id, connection_id, source_id,
-                       event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp", order_key)
+                       event_type, message_id, chat, "from", "to", message_type, content, metadata, "timestamp", order_key,
+                       message_stored)
            ON CONFLICT DO NOTHING
            RETURNING id"#,
     )
@@ -266,6 +218,7 @@ pub(crate) async fn insert_new(
     .bind::<Array<Text>, _>(column!(metadata))
     .bind::<Array<Timestamptz>, _>(column!(timestamp))
     .bind::<Array<Nullable<Text>>, _>(column!(order_key))
+    .bind::<Array<Bool>, _>(column!(message_stored))
     .load(conn)
     .await?;
     Ok(inserted.into_iter().map(|row| row.id).collect())

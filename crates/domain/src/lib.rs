@@ -14,6 +14,7 @@ pub mod phone;
 pub mod recipient;
 pub mod scope;
 pub mod sealed;
+pub mod span;
 pub mod token;
 
 // entities

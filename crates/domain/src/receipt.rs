@@ -75,7 +75,8 @@ async fn coalesce(conn: &mut AsyncPgConnection, events: &[NewEvent<'_>]) -> Quer
                "timestamp" = greatest(e."timestamp", new."timestamp")
            FROM unnest(?, ?, ?, ?, ?, ?, ?)
                AS new (id, webhook_id, message_id, "from", content, metadata, "timestamp")
-           WHERE e.webhook_id = new.webhook_id AND e.message_id = new.message_id
+           WHERE NOT e.message_stored AND e.message_id <> ''
+               AND e.webhook_id = new.webhook_id AND e.message_id = new.message_id
                AND e."from" = new."from" AND e.id <> new.id AND e.id >= ?
                AND e.event_type = 'message.receipt' AND e.status = 'pending'
                AND e.attempt_count = 0 AND "#,

@@ -8,7 +8,6 @@
 mod events;
 mod letters;
 
-use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -17,21 +16,6 @@ use uuid::Uuid;
 pub use self::events::Events;
 pub use self::letters::{Deletion, Letters};
 use crate::statement::Statement;
-
-/// From the first, before the second: when an event was committed, or when a dead letter became one.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Span {
-    pub since: Option<DateTime<Utc>>,
-    pub until: Option<DateTime<Utc>>,
-}
-
-impl Span {
-    /// Both ends are optional; `None` when it would end before it has begun.
-    pub fn new(since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>) -> Option<Self> {
-        let in_order = since.zip(until).is_none_or(|(since, until)| since < until);
-        in_order.then_some(Self { since, until })
-    }
-}
 
 /// What came of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

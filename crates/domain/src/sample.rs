@@ -58,6 +58,7 @@ pub async fn insert(
             connection_id: receiver.connection_id,
             order_key: None,
             source_id,
+            message_stored: false,
             event_type,
             message_id: content.message_id,
             chat: content.chat,

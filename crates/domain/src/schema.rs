@@ -136,6 +136,7 @@ diesel::table! {
         order_key -> Nullable<Text>,
         dead_letter_deleted_at -> Nullable<Timestamptz>,
         claimed_until -> Nullable<Timestamptz>,
+        message_stored -> Bool,
     }
 }
 

@@ -3,28 +3,47 @@
 use actix_web::web::{Data, Json};
 use chrono::{DateTime, Utc};
 use domain::attempt::Attempt;
-use domain::event::{self, Event, Requeue, TOTAL_CAP};
+use domain::event::{Event, Filter, List, Range, Requeue, Status, TOTAL_CAP};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::replays::span;
+use super::sending::checked;
 use super::webhooks;
 use crate::auth::Caller;
-use crate::cursor::{EventCursor, cursor, next_cursor};
+use crate::cursor::{self, EventCursor, cursor, next_cursor};
 use crate::error::{ApiError, Kind, Problem};
 use crate::extract::{Id, Query, parsed_option};
 use crate::openapi::{answers, values};
 use crate::page::Limit;
 use crate::state::State;
 
+/// What can be stored of one.
+const LONGEST_MESSAGE_ID: usize = 512;
 const NO_EVENT: &str = "event of that id";
 
-/// By offset up to the total that is counted; by cursor as far as there is something.
+/// Which events, and which page of them: by offset up to the total that is counted, by cursor as far as there is
+/// something.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Page {
+pub(crate) struct Wanted {
+    /// Those with this status now.
+    #[serde(default, deserialize_with = "parsed_option")]
+    #[param(schema_with = values::event_status, required = false)]
+    status: Option<Status>,
+    /// Those of the message with this id of WhatsApp's.
+    #[param(required = false, nullable = false, min_length = 1)]
+    message_id: Option<String>,
+    /// Those that were committed from then on.
+    #[param(required = false, nullable = false)]
+    since: Option<DateTime<Utc>>,
+    /// Those that were committed before then; later than `since`.
+    #[param(required = false, nullable = false)]
+    until: Option<DateTime<Utc>>,
     /// How many, at most.
     #[serde(default)]
     #[param(value_type = Limit, required = false, inline)]
@@ -32,7 +51,7 @@ pub(crate) struct Page {
     /// How many to pass over. Not together with `cursor`.
     #[param(value_type = i64, required = false, minimum = 0, maximum = 10_000)]
     offset: Option<i64>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the page before, of the same filters.
     #[serde(default, deserialize_with = "parsed_option")]
     #[param(schema_with = cursor, required = false)]
     cursor: Option<EventCursor>,
@@ -75,6 +94,7 @@ pub(crate) struct EventBody {
 pub(crate) struct Many {
     #[schema(schema_with = values::success)]
     status: &'static str,
+    /// How many the filters let through: by cursor, when the first page was asked for.
     #[schema(minimum = 0, maximum = 10_000)]
     total: i64,
     total_is_capped: bool,
@@ -122,14 +142,14 @@ struct RequeuedEvent {
 
 /// List a webhook's events
 ///
-/// Newest first. `total` counts to 10,000 and no further; by `cursor` a list goes on as far as there is something, and the
-/// thousandth page costs what the first does.
+/// Newest first, by the order of their commit. `total` counts to 10,000 and no further; by `cursor` a list goes on as far
+/// as there is something, and the thousandth page costs what the first does. What is committed meanwhile moves no page.
 #[utoipa::path(
     get,
     path = "/api/webhooks/{id}/events",
     operation_id = "list_events",
     tag = "Events",
-    params(("id" = Uuid, Path, description = "The webhook's."), Page),
+    params(("id" = Uuid, Path, description = "The webhook's."), Wanted),
     security(("bearer" = ["read"])),
     responses(
         (status = 200, description = "A page of them.", body = Many),
@@ -141,21 +161,41 @@ pub(crate) async fn list(
     state: Data<State>,
     Caller(client): Caller,
     Id(webhook_id): Id,
-    Query(page): Query<Page>,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Json<Many>, ApiError> {
-    let wanted = page.wanted()?;
+    let offset = wanted.offset()?;
+    let filter = wanted.filter()?;
     let webhook = webhooks::find(&state, client.id, webhook_id).await?;
+    let mark = mark(webhook.id, &filter);
+    let before = wanted.cursor;
+    if before.is_some_and(|cursor| cursor.mark != mark) {
+        return Err(ApiError::field("cursor", cursor::REFUSED));
+    }
     let mut conn = state.connection().await?;
-    let total = Event::count(&mut conn, client.id, webhook.id).await?;
-    let mut events = Event::list(&mut conn, client.id, webhook.id, wanted).await?;
-    let goes_on = page.limit.cut(&mut events);
-    let last = events.last().map(|last| last.sequence);
+    let range = before.map(|cursor| cursor.range);
+    let list = List::new(&mut conn, client.id, webhook.id, &filter, range).await?;
+    let total = match before {
+        Some(cursor) => cursor.total,
+        None => list.count(&mut conn).await?,
+    };
+    let mut events = list
+        .page(&mut conn, wanted.limit.and_one_more(), offset)
+        .await?;
+    let goes_on = wanted.limit.cut(&mut events);
+    let next = events.last().filter(|_| goes_on).map(|last| EventCursor {
+        range: Range {
+            before: last.sequence,
+            ..list.range()
+        },
+        total,
+        mark,
+    });
     Ok(Json(Many {
         status: "success",
         total,
         total_is_capped: total == TOTAL_CAP,
         count: events.len(),
-        next_cursor: last.filter(|_| goes_on).map(EventCursor),
+        next_cursor: next,
         events: events.into_iter().map(EventBody::from).collect(),
     }))
 }
@@ -240,8 +280,8 @@ pub(crate) async fn retry(
     }))
 }
 
-impl Page {
-    fn wanted(&self) -> Result<event::Page, ApiError> {
+impl Wanted {
+    fn offset(&self) -> Result<i64, ApiError> {
         let offset = self.offset.unwrap_or(0);
         if self.offset.is_some() && self.cursor.is_some() {
             return Err(ApiError::field("offset", "cannot be combined with cursor"));
@@ -250,12 +290,35 @@ impl Page {
             let detail = format!("must be from 0 to {TOTAL_CAP}; beyond that, use cursor");
             return Err(ApiError::field("offset", detail));
         }
-        Ok(event::Page {
-            limit: self.limit.and_one_more(),
-            offset,
-            before: self.cursor.map(|cursor| cursor.0),
+        Ok(offset)
+    }
+
+    fn filter(&self) -> Result<Filter, ApiError> {
+        let message_id = self.message_id.as_deref();
+        let message_id = message_id.map(|id| checked("message_id", id, LONGEST_MESSAGE_ID));
+        Ok(Filter {
+            status: self.status,
+            message_id: message_id.transpose()?,
+            span: span(self.since, self.until)?,
         })
     }
+}
+
+/// Differs for the lists of two webhooks, or of two filters.
+fn mark(webhook: Uuid, filter: &Filter) -> [u8; 8] {
+    let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+    let of = (
+        webhook,
+        filter.status.map(Status::as_str),
+        &filter.message_id,
+        micros(filter.span.since),
+        micros(filter.span.until),
+    );
+    let digest: [u8; 32] = Sha256::digest(format!("{of:?}")).into();
+    let [mark, ..] = digest.as_chunks().0 else {
+        unreachable!()
+    };
+    *mark
 }
 
 impl From<Event> for EventBody {

@@ -189,3 +189,72 @@ async fn a_total_is_counted_to_ten_thousand_and_no_further() {
     );
     assert_eq!(last["events"][0]["message_id"], "M1");
 }
+
+#[tokio::test]
+async fn events_are_filtered_and_pages_keep_to_the_filter() {
+    let api = Api::start().await;
+    let acme = api.tenant("acme").await;
+    let webhook = acme.webhook(NUMBER).await;
+    let connection = acme.connection(NUMBER).await;
+    let events = acme.receive(&connection, &["A", "B", "C", "D"]).await;
+    for (event, hour) in events.iter().zip(1..) {
+        fail(&api, *event).await;
+        let at = format!(
+            "UPDATE whatsapp_webhook_events SET created_at = '2026-11-23T0{hour}:00:00Z' WHERE id = '{event}'"
+        );
+        api.conn().await.batch_execute(&at).await.unwrap();
+    }
+    let pending = acme.receive(&connection, &["E"]).await[0];
+
+    let path = format!("/api/webhooks/{webhook}/events");
+    let list = async |query: &str| {
+        let page = acme.get(&format!("{path}?{query}")).await.ok();
+        let found: Vec<Uuid> = page["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| id(&event["id"]))
+            .collect();
+        assert_eq!(page["total"], found.len(), "{query}");
+        found
+    };
+    assert_eq!(list("status=pending").await, [pending]);
+    assert_eq!(list("status=failed").await.len(), 4);
+    assert!(list("status=delivered").await.is_empty());
+    assert_eq!(list("message_id=B").await, [events[1]]);
+    assert!(list("message_id=b").await.is_empty());
+    let day = |hour: u8| format!("2026-11-23T0{hour}:00:00Z");
+    let span = format!("since={}&until={}", day(2), day(4));
+    assert_eq!(list(&span).await, [events[2], events[1]]);
+    assert_eq!(list(&format!("{span}&message_id=C")).await, [events[2]]);
+    assert!(list(&format!("{span}&status=pending")).await.is_empty());
+    // What no calendar of PostgreSQL's has.
+    assert_eq!(list("since=-200000-01-01T00:00:00Z").await.len(), 5);
+    assert!(list("until=-200000-01-01T00:00:00Z").await.is_empty());
+    assert!(list("since=%2B200000-01-01T00:00:00Z").await.is_empty());
+
+    let failed = format!("{path}?status=failed&limit=3");
+    let first = acme.get(&failed).await.ok();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = acme.get(&format!("{failed}&cursor={cursor}")).await.ok();
+    assert_eq!(id(&second["events"][0]["id"]), events[0]);
+    assert_eq!(
+        (&second["count"], &second["total"], &second["next_cursor"]),
+        (&json!(1), &json!(4), &json!(null))
+    );
+
+    for (query, field) in [
+        (format!("status=pending&cursor={cursor}"), "cursor"),
+        (format!("cursor={cursor}"), "cursor"),
+        ("status=lost".to_owned(), "status"),
+        ("message_id=".to_owned(), "message_id"),
+        ("message_id=%00".to_owned(), "message_id"),
+        ("since=yesterday".to_owned(), "since"),
+        (format!("since={}&until={}", day(4), day(4)), "until"),
+        ("offset=10001".to_owned(), "offset"),
+        (format!("status=failed&offset=1&cursor={cursor}"), "offset"),
+    ] {
+        let refused = acme.get(&format!("{path}?{query}")).await.problem(400);
+        assert_eq!(refused["errors"][0]["field"], field, "{query}");
+    }
+}

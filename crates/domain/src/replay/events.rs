@@ -1,14 +1,14 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use diesel::result::Error::RollbackTransaction;
-use diesel::sql_types::{
-    Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::{Id, ROWS, Span, Step, bounds, done, look, undone};
+use super::{Id, ROWS, Step, bounds, done, look, undone};
+use crate::event::Range;
 use crate::parking::Reason;
+use crate::span::Span;
 use crate::statement::{Statement, among};
 
 /// Requeues a webhook's settled events, oldest first, so that chats stay in order. What is committed after
@@ -19,22 +19,13 @@ pub struct Events {
     webhook_id: Uuid,
     statuses: Vec<&'static str>,
     span: Span,
-    /// Sequences: behind the first, up to the second.
-    after: i64,
-    last: i64,
+    /// What is left of it.
+    range: Range,
     tries: u32,
 }
 
 /// The times of two commits may differ by so much from what their sequences say.
 const SLACK: TimeDelta = TimeDelta::hours(1);
-
-#[derive(QueryableByName)]
-struct Ends {
-    #[diesel(sql_type = Nullable<BigInt>)]
-    first: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    last: Option<i64>,
-}
 
 #[derive(QueryableByName)]
 struct Row {
@@ -44,12 +35,10 @@ struct Row {
     sequence: i64,
     #[diesel(sql_type = Timestamptz)]
     created_at: DateTime<Utc>,
-    #[diesel(sql_type = Bool)]
-    matches: bool,
 }
 
 impl Events {
-    /// Of events of these statuses, none of which is `pending`.
+    /// Of events of these statuses, of which `pending` is none.
     pub async fn begin(
         conn: &mut AsyncPgConnection,
         client_id: i32,
@@ -57,54 +46,16 @@ impl Events {
         statuses: &[&'static str],
         span: Span,
     ) -> QueryResult<Self> {
-        let ends: Ends = Statement::new(
-            "SELECT min(sequence) AS first, max(sequence) AS last FROM whatsapp_webhook_events
-             WHERE webhook_id = ?",
-        )
-        .bind::<SqlUuid, _>(webhook_id)
-        .get_result(conn)
-        .await?;
-        let (first, last) = ends.first.zip(ends.last).unwrap_or((0, -1));
-        let mut events = Self {
+        let mut range = Range::of(conn, client_id, webhook_id, span, SLACK).await?;
+        range.before = range.before.min(next_sequence(conn).await?);
+        Ok(Self {
             client_id,
             webhook_id,
             statuses: statuses.to_vec(),
             span,
-            after: first - 1,
-            last,
+            range,
             tries: 0,
-        };
-        if let Some(since) = span.since {
-            events.skip_to(conn, since - SLACK).await?;
-        }
-        Ok(events)
-    }
-
-    /// Halves the sequences until those that were committed before that moment are behind.
-    async fn skip_to(
-        &mut self,
-        conn: &mut AsyncPgConnection,
-        at: DateTime<Utc>,
-    ) -> QueryResult<()> {
-        let (mut behind, mut beyond) = (self.after, self.last);
-        while beyond - behind > ROWS {
-            let middle = behind + (beyond - behind) / 2;
-            let next: Option<Row> = Statement::new(
-                "SELECT id, sequence, created_at, true AS matches FROM whatsapp_webhook_events
-                 WHERE webhook_id = ? AND sequence > ? ORDER BY sequence LIMIT 1",
-            )
-            .bind::<SqlUuid, _>(self.webhook_id)
-            .bind::<BigInt, _>(middle)
-            .get_result(conn)
-            .await
-            .optional()?;
-            match next {
-                Some(row) if row.created_at < at => behind = row.sequence.min(beyond),
-                _ => beyond = middle,
-            }
-        }
-        self.after = behind;
-        Ok(())
+        })
     }
 
     pub async fn step(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<Step> {
@@ -112,13 +63,9 @@ impl Events {
         let Some(end) = window.last() else {
             return Ok(Step::End);
         };
-        let later = |until: DateTime<Utc>| window.iter().all(|row| row.created_at > until + SLACK);
-        if self.span.until.is_some_and(later) {
-            return Ok(Step::End);
-        }
         let wanted: Vec<Uuid> = window
             .iter()
-            .filter(|row| row.matches)
+            .filter(|row| self.span.holds(row.created_at))
             .map(|row| row.id)
             .collect();
         let Some(count) = self.requeue(conn, &wanted).await? else {
@@ -126,28 +73,28 @@ impl Events {
         };
         let step = done(wanted.len(), count, &mut self.tries);
         if let Step::Done(_) = step {
-            self.after = end.sequence;
+            self.range.after = end.sequence;
         }
         Ok(step)
     }
 
-    /// The next rows, whether they match or not: a step looks at no more than so many.
+    /// The next rows, within the span or not: a step looks at no more than so many.
     async fn window(&self, conn: &mut AsyncPgConnection) -> QueryResult<Vec<Row>> {
         Statement::new(
-            "SELECT id, sequence, created_at,
-                 status = ANY(?) AND client_id = ? AND created_at >= coalesce(?, '-infinity')
-                     AND created_at < coalesce(?, 'infinity') AS matches
-             FROM whatsapp_webhook_events
-             WHERE webhook_id = ? AND sequence > ? AND sequence <= ?
-             ORDER BY sequence LIMIT ?",
+            "SELECT e.* FROM unnest(?) AS wanted (status) CROSS JOIN LATERAL (
+                 SELECT id, sequence, created_at FROM whatsapp_webhook_events e
+                 WHERE e.status = wanted.status
+                     AND e.webhook_id = (SELECT id FROM whatsapp_webhooks WHERE id = ? AND client_id = ?)
+                     AND e.sequence > ? AND e.sequence < ?
+                 ORDER BY e.sequence LIMIT ?) AS e
+             ORDER BY e.sequence LIMIT ?",
         )
         .bind::<Array<Text>, _>(&self.statuses)
-        .bind::<Integer, _>(self.client_id)
-        .bind::<Nullable<Timestamptz>, _>(self.span.since)
-        .bind::<Nullable<Timestamptz>, _>(self.span.until)
         .bind::<SqlUuid, _>(self.webhook_id)
-        .bind::<BigInt, _>(self.after)
-        .bind::<BigInt, _>(self.last)
+        .bind::<Integer, _>(self.client_id)
+        .bind::<BigInt, _>(self.range.after)
+        .bind::<BigInt, _>(self.range.before)
+        .bind::<BigInt, _>(ROWS)
         .bind::<BigInt, _>(ROWS)
         .load(conn)
         .await
@@ -173,6 +120,19 @@ impl Events {
             .await;
         undone(requeued)
     }
+}
+
+/// No event of a statement that begins from now on has a lesser one.
+async fn next_sequence(conn: &mut AsyncPgConnection) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Next {
+        #[diesel(sql_type = BigInt)]
+        next: i64,
+    }
+    Statement::new("SELECT last_value + 1 AS next FROM whatsapp_webhook_events_sequence")
+        .get_result::<Next>(conn)
+        .await
+        .map(|row| row.next)
 }
 
 /// Parks these events, as if nothing had been tried yet, and forgets their dead letters; but for those

@@ -10,8 +10,9 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::events::requeue;
-use super::{Id, ROWS, Span, Step, bounds, done, look, undone};
+use super::{Id, ROWS, Step, bounds, done, look, undone};
 use crate::parking::Reason;
+use crate::span::Span;
 use crate::statement::{Statement, among};
 
 /// Walks over a webhook's dead letters, oldest first.

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::claim::{Claimed, claim, claim_due, claim_probes};
 use domain::client::Client;
-use domain::event::{Event, Page, Requeue};
+use domain::event::{Event, Requeue};
 use domain::event_type::EventType;
 use domain::parking::{release_parked, set_aside};
 use domain::record::{Outcome, Record, record};
@@ -26,14 +26,7 @@ fn active(is_active: bool) -> Changes {
 
 /// What was told to a webhook of the circuits of others.
 async fn told(conn: &mut AsyncPgConnection, webhook: &Webhook) -> Vec<Event> {
-    let all = Page {
-        limit: 100,
-        offset: 0,
-        before: None,
-    };
-    let mut events = Event::list(conn, webhook.client_id, webhook.id, all)
-        .await
-        .unwrap();
+    let mut events = world::newest(conn, webhook, 100, 0).await;
     events.retain(|event| event.event_type.starts_with("webhook."));
     events.reverse();
     events

@@ -9,6 +9,7 @@ mod inbox;
 mod keys;
 mod leases;
 mod ledger;
+mod lists;
 mod migrations;
 mod order;
 mod outbox;

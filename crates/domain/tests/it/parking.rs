@@ -456,14 +456,7 @@ impl Storm {
                     .unwrap();
             }
             _ => {
-                let page = domain::event::Page {
-                    limit: 5,
-                    offset: chance as i64,
-                    before: None,
-                };
-                let events = Event::list(conn, self.client, registered.id, page)
-                    .await
-                    .unwrap();
+                let events = world::newest(conn, &registered, 5, chance as i64).await;
                 for event in events {
                     Event::requeue(conn, self.client, event.id).await.unwrap();
                 }

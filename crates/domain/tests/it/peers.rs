@@ -5,7 +5,7 @@
 
 use diesel_async::AsyncPgConnection;
 use domain::claim::{Claimed, Park, Release, claim, claim_due, release};
-use domain::event::{Event, Page, Requeue};
+use domain::event::{Event, Requeue};
 use domain::parking::{Reason, release_parked};
 use domain::record::{Outcome, record};
 use domain::webhook::Webhook;
@@ -46,14 +46,7 @@ async fn one_whatsapp_id_in_two_chats_is_two_messages() {
 }
 
 async fn only_event(conn: &mut AsyncPgConnection, webhook: &Webhook) -> Event {
-    let page = Page {
-        limit: 2,
-        offset: 0,
-        before: None,
-    };
-    let mut events = Event::list(conn, webhook.client_id, webhook.id, page)
-        .await
-        .unwrap();
+    let mut events = world::newest(conn, webhook, 2, 0).await;
     assert_eq!(events.len(), 1);
     events.remove(0)
 }

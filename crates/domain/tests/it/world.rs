@@ -9,6 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use domain::claim::Claimed;
 use domain::client::Client;
 use domain::connection::{Connection, Pairing};
+use domain::event::{Event, Filter, List};
 use domain::event_type::EventType;
 use domain::ids::{self, MessageKey};
 use domain::inbox::{self, Accepted};
@@ -82,9 +83,9 @@ impl World {
         claimed.pop().unwrap()
     }
 
-    pub(crate) async fn event(&self, id: Uuid) -> domain::event::Event {
+    pub(crate) async fn event(&self, id: Uuid) -> Event {
         let mut conn = self.conn().await;
-        domain::event::Event::find(&mut conn, self.client.id, id)
+        Event::find(&mut conn, self.client.id, id)
             .await
             .unwrap()
             .unwrap()
@@ -342,4 +343,17 @@ pub(crate) fn lease(connection_id: Uuid) -> Lease {
         connection_id,
         epoch: 0,
     }
+}
+
+/// A page of all of a webhook's events.
+pub(crate) async fn newest(
+    conn: &mut AsyncPgConnection,
+    webhook: &Webhook,
+    limit: i64,
+    offset: i64,
+) -> Vec<Event> {
+    let all = Filter::default();
+    let list = List::new(conn, webhook.client_id, webhook.id, &all, None);
+    let list = list.await.unwrap();
+    list.page(conn, limit, offset).await.unwrap()
 }
