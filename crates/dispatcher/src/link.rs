@@ -15,9 +15,6 @@ use tokio::time::timeout;
 /// A statement that takes longer is given up, and its connection with it: a server that has stopped
 /// must not stop us.
 const STATEMENT: Duration = Duration::from_secs(15);
-/// Statements are planned once: they find rows by key, so that nothing about their values
-/// asks for another plan.
-const SESSION: &str = "SET plan_cache_mode = force_generic_plan";
 /// The promise does not depend on how the server is set up.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'";
@@ -87,8 +84,7 @@ impl Link {
 
     async fn connect(&self) -> Result<AsyncPgConnection, LinkError> {
         let mut connection = postgres::connect(&self.config).await?;
-        let session = format!("{SESSION}; {}", self.commits);
-        let set = timeout(STATEMENT, connection.batch_execute(&session)).await;
+        let set = timeout(STATEMENT, connection.batch_execute(self.commits)).await;
         set.map_err(|_| LinkError::TimedOut)??;
         Ok(connection)
     }

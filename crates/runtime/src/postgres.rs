@@ -31,8 +31,10 @@ const WAIT: Duration = Duration::from_secs(5);
 const CHECK: Duration = Duration::from_secs(2);
 
 /// A process that has stopped in the middle of a transaction is ended by PostgreSQL, or its locks would stop the
-/// others. No statement here is worth compiling.
-const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET jit = off";
+/// others. Statements are planned once and never compiled: they find rows by key, so that nothing about their values asks
+/// for another plan, and to plan over some dozens of partitions takes longer than most of them run.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET jit = off;
+    SET plan_cache_mode = force_generic_plan";
 
 /// A pool that has not connected yet.
 pub fn pool(config: &DatabaseConfig) -> anyhow::Result<Pool> {

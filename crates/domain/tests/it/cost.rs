@@ -2,7 +2,7 @@
 
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use domain::claim::{Release, claim, claim_due, claim_probes, put_off, release};
 use domain::parking::{park_followers, release_parked, set_aside};
 use domain::partition::maintain;
@@ -33,17 +33,9 @@ async fn rows_read(conn: &mut AsyncPgConnection) -> i64 {
     read.rows
 }
 
-/// A connection that plans as a dispatcher's does: each statement once, whatever its values.
-async fn dispatchers(world: &World) -> AsyncPgConnection {
-    let mut conn = world.conn().await;
-    let plan = "SET plan_cache_mode = force_generic_plan; SET jit = off";
-    conn.batch_execute(plan).await.unwrap();
-    conn
-}
-
 /// One poll of a dispatcher with room for a hundred, and a ring; the rows that it reads, and what it claims.
 async fn poll(world: &World, rung: &[Uuid]) -> (i64, usize) {
-    let mut conn = dispatchers(world).await;
+    let mut conn = world.conn().await;
     conn.transaction(async |conn| {
         let mut claimed = claim_probes(conn, 100, Uuid::new_v4(), 60.0).await?.len();
         release_parked(conn, 100).await?;
@@ -125,7 +117,7 @@ async fn a_ring_reads_no_more_rows_when_very_many_events_wait_for_their_time() {
     world.sql(&set(retries)).await;
 
     let rung = world.accept(&["A"]).await;
-    let mut conn = dispatchers(&world).await;
+    let mut conn = world.conn().await;
     let (claimed, read) = conn
         .transaction(async |conn| {
             let claimed = claim(conn, &rung, Uuid::new_v4(), 60.0).await?;
@@ -206,7 +198,7 @@ async fn recording_and_giving_back_read_what_they_are_about_and_no_more() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let ids = world.accept(&names).await;
     let token = Uuid::new_v4();
-    let mut conn = dispatchers(&world).await;
+    let mut conn = world.conn().await;
     let claimed = claim(&mut conn, &ids, token, 60.0).await.unwrap();
     let (recorded, given_back) = claimed.split_at(100);
     let records: Vec<Record> = recorded

@@ -12,11 +12,9 @@ use crate::backoff::Backoff;
 /// What a question about the connection may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The promise does not depend on how the server is set up. Statements are planned once: nothing about their values
-/// asks for another plan.
+/// The promise does not depend on how the server is set up.
 const SESSION: &str = "SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') = 'off';
-    SET plan_cache_mode = force_generic_plan";
+    WHERE current_setting('synchronous_commit') = 'off'";
 
 /// Connects, as often as it takes.
 pub(super) async fn connect(database: &DatabaseConfig) -> AsyncPgConnection {
