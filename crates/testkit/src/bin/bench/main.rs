@@ -4,6 +4,7 @@
 
 mod baseline;
 mod drain;
+mod history;
 mod machine;
 mod percentile;
 mod report;

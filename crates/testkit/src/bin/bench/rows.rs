@@ -1,6 +1,7 @@
 //! The rows that there are, and what measures which.
 
 mod drain;
+mod events;
 mod hang;
 mod pair;
 mod sessions;
@@ -32,10 +33,11 @@ enum Family {
     Hang,
     Whatsapp,
     Sessions,
+    Events,
 }
 
 impl Family {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Drain,
         Self::Spread,
         Self::Pair,
@@ -43,6 +45,7 @@ impl Family {
         Self::Hang,
         Self::Whatsapp,
         Self::Sessions,
+        Self::Events,
     ];
 
     fn rows(self) -> &'static [&'static str] {
@@ -54,6 +57,7 @@ impl Family {
             Self::Hang => &hang::ROWS,
             Self::Whatsapp => &whatsapp::ROWS,
             Self::Sessions => &sessions::ROWS,
+            Self::Events => &events::ROWS,
         }
     }
 
@@ -66,6 +70,7 @@ impl Family {
             Self::Hang => hang::measure(extent).await,
             Self::Whatsapp => whatsapp::measure(extent).await,
             Self::Sessions => sessions::measure(extent).await,
+            Self::Events => events::measure(extent).await,
         }
     }
 }

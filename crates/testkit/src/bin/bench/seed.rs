@@ -27,7 +27,7 @@ const BATCH: usize = 1000;
 
 /// The numbers of one client, each with a webhook.
 pub(crate) struct Numbers {
-    connections: Vec<Connection>,
+    pub(crate) connections: Vec<Connection>,
     /// Messages so far.
     written: usize,
 }
@@ -105,7 +105,7 @@ async fn link(
 
 fn message(connection: &Connection, number: usize) -> NewMessage {
     let timestamp = Utc::now().trunc_subsecs(0);
-    let message_id = format!("3EB0{number:020X}");
+    let message_id = message_id(number);
     NewMessage {
         id: ids::message(MessageKey {
             connection: connection.id,
@@ -128,4 +128,9 @@ fn message(connection: &Connection, number: usize) -> NewMessage {
         raw: None,
         media: None,
     }
+}
+
+/// Of the message with that number.
+pub(crate) fn message_id(number: usize) -> String {
+    format!("3EB0{number:020X}")
 }

@@ -17,7 +17,7 @@ use crate::sink::{HANG, now};
 use crate::stage::Stage;
 
 /// Before what is measured, so that connections are open and caches warm.
-const WARM_UP: Duration = Duration::from_secs(3);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(3);
 /// For what has not arrived when the last message is committed.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Messages of one commit at most.
@@ -71,7 +71,7 @@ pub(crate) async fn steady(stage: &Stage, urls: &[String], load: &Load) -> anyho
 }
 
 /// An event, and when its commit returned, in microseconds since 1970.
-struct Committed {
+pub(crate) struct Committed {
     /// Of its message, from 0.
     number: usize,
     event: Uuid,
@@ -79,16 +79,16 @@ struct Committed {
 }
 
 /// What a gateway does with messages once they are decrypted.
-struct Gateway {
+pub(crate) struct Gateway {
     numbers: Numbers,
     conn: AsyncPgConnection,
     bell: UnboundedSender<Vec<Uuid>>,
     /// Messages so far.
-    committed: usize,
+    pub(crate) committed: usize,
 }
 
 impl Gateway {
-    fn new(numbers: Numbers, conn: AsyncPgConnection, doorbell: Doorbell) -> Self {
+    pub(crate) fn new(numbers: Numbers, conn: AsyncPgConnection, doorbell: Doorbell) -> Self {
         let (bell, rung) = unbounded_channel();
         // Ends with its sender.
         tokio::spawn(ring(doorbell, rung));
@@ -101,7 +101,11 @@ impl Gateway {
     }
 
     /// Takes messages at that rate. While one commit runs, the next batch gathers.
-    async fn work(&mut self, per_second: u32, time: Duration) -> anyhow::Result<Vec<Committed>> {
+    pub(crate) async fn work(
+        &mut self,
+        per_second: u32,
+        time: Duration,
+    ) -> anyhow::Result<Vec<Committed>> {
         let total = (f64::from(per_second) * time.as_secs_f64()) as usize;
         let mut all = Vec::with_capacity(total);
         let start = Instant::now();
