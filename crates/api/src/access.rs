@@ -6,22 +6,56 @@ use std::time::Instant;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
 use tracing::Span;
-use tracing_actix_web::{RequestId, RootSpanBuilder};
+use tracing_actix_web::RootSpanBuilder;
+use uuid::Uuid;
 
 pub(crate) struct Access;
 
-/// When a request came in.
-struct Arrival(Instant);
+/// When a request came in, and what it is called in logs.
+struct Arrival {
+    at: Instant,
+    id: HeaderValue,
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const LONGEST_ID: usize = 128;
+
+/// Names each request as its `X-Request-Id` does, or anew where that is none, and says the name in the answer.
+pub(crate) async fn name(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let given = request.headers().get(&REQUEST_ID).filter(|id| is_name(id));
+    let id = match given {
+        Some(id) => id.clone(),
+        None => HeaderValue::try_from(Uuid::new_v4().to_string())?,
+    };
+    let at = Instant::now();
+    request
+        .extensions_mut()
+        .insert(Arrival { at, id: id.clone() });
+    let mut response = next.call(request).await?;
+    response.headers_mut().insert(REQUEST_ID, id);
+    Ok(response)
+}
+
+/// What no log line takes for anything else.
+fn is_name(id: &HeaderValue) -> bool {
+    let taken = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=".contains(byte);
+    (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(taken)
+}
 
 impl RootSpanBuilder for Access {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        let id = request.extensions().get::<RequestId>().copied();
-        request.extensions_mut().insert(Arrival(Instant::now()));
+        let extensions = request.extensions();
+        let arrival = extensions.get::<Arrival>();
         tracing::info_span!(
             "request",
-            id = id.map(tracing::field::display),
+            id = arrival.and_then(|arrival| arrival.id.to_str().ok()),
             method = request.method().as_str(),
             route = route(request.match_pattern()),
             client = tracing::field::Empty,
@@ -32,11 +66,9 @@ impl RootSpanBuilder for Access {
         // An error that no handler turned into an answer is one of the HTTP layer below.
         let Ok(response) = outcome else { return };
         let (request, status) = (response.request(), response.status().as_u16());
-        let arrival = request
-            .extensions()
-            .get::<Arrival>()
-            .map(|arrival| arrival.0);
-        let seconds = arrival.map_or(0.0, |arrival| arrival.elapsed().as_secs_f64());
+        let extensions = request.extensions();
+        let arrival = extensions.get::<Arrival>();
+        let seconds = arrival.map_or(0.0, |arrival| arrival.at.elapsed().as_secs_f64());
         tracing::info!(status, duration_ms = seconds * 1000.0, "answered");
         metrics::histogram!(
             "recado_api_request_duration_seconds",

@@ -17,7 +17,7 @@ use runtime::{Context, postgres, redis};
 use tokio::sync::Semaphore;
 use tracing_actix_web::TracingLogger;
 
-use crate::access::Access;
+use crate::access::{self, Access};
 use crate::config::Config;
 use crate::database::Database;
 use crate::handlers::docs::Document;
@@ -25,6 +25,7 @@ use crate::limits::{Limits, limit};
 use crate::media::Media;
 use crate::routes::routes;
 use crate::state::State;
+use crate::streams::Streams;
 
 /// Files that clients upload at once: each is in memory as a whole.
 const UPLOADS: usize = 8;
@@ -73,6 +74,8 @@ impl Application {
             receivers: config.receivers,
             media: Media::new(config.media)?,
             uploads: Semaphore::new(UPLOADS),
+            streams: Streams::default(),
+            closing: shutdown.soft().clone(),
             gateway_wait: config.gateway_wait,
             attempt_wait: config.attempt_wait,
         });
@@ -84,6 +87,7 @@ impl Application {
                 .wrap(from_fn(limit))
                 .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
                 .wrap(TracingLogger::<Access>::new())
+                .wrap(from_fn(access::name))
                 .configure(routes)
         })
         .workers(workers)

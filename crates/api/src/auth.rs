@@ -43,7 +43,11 @@ pub(crate) async fn authenticate(
     }
 }
 
-async fn identify(state: &State, headers: &HeaderMap) -> Result<(Client, Token), ApiError> {
+/// The client and the token of a request, as both are now.
+pub(crate) async fn identify(
+    state: &State,
+    headers: &HeaderMap,
+) -> Result<(Client, Token), ApiError> {
     let token = bearer(headers)?;
     let mut conn = state.connection().await?;
     let known = Client::authenticate(&mut conn, &token).await?;
@@ -73,7 +77,7 @@ pub(crate) async fn permit(
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<SecretString, ApiError> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<SecretString, ApiError> {
     let value = headers.get(AUTHORIZATION).ok_or_else(|| {
         ApiError::unauthorized("A token is needed: Authorization: Bearer <token>.")
     })?;

@@ -2,6 +2,7 @@
 
 mod body;
 mod idempotency;
+mod last_event_id;
 mod path;
 mod query;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use body::{Body, OptionalBody, read};
 pub(crate) use idempotency::IdempotencyKey;
+pub(crate) use last_event_id::LastEventId;
 pub(crate) use path::Id;
 pub(crate) use query::Query;
 

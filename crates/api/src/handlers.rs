@@ -14,4 +14,5 @@ pub(crate) mod samples;
 pub(crate) mod secrets;
 pub(crate) mod sending;
 pub(crate) mod stats;
+pub(crate) mod stream;
 pub(crate) mod webhooks;

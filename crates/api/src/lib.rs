@@ -25,4 +25,8 @@ mod options;
 mod page;
 mod qr;
 mod state;
+mod streams;
 mod wait;
+
+#[cfg(test)]
+mod fuzz;

@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi, openapi};
 use crate::error::Problem;
 use crate::handlers::{
     clients, connections, dead_letters, docs, events, health, media, pairing, replays, samples,
-    secrets, sending, stats, webhooks,
+    secrets, sending, stats, stream, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -49,6 +49,7 @@ use crate::handlers::{
         events::list,
         events::show,
         events::retry,
+        stream::follow,
         replays::replay,
         dead_letters::list,
         dead_letters::replay,

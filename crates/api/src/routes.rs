@@ -11,7 +11,7 @@ use crate::auth::{authenticate, permit};
 use crate::error::ApiError;
 use crate::handlers::{
     clients, connections, dead_letters, docs, events, health, media, pairing, replays, samples,
-    secrets, sending, stats, webhooks,
+    secrets, sending, stats, stream, webhooks,
 };
 
 pub(crate) fn routes(config: &mut ServiceConfig) {
@@ -59,6 +59,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                     "/webhooks/{id}/secret/rotate",
                     [post(Write, secrets::rotate)],
                 ))
+                .service(at("/events/stream", [get(Read, stream::follow)]))
                 .service(at("/media", [post(Send, media::upload)]))
                 .service(at("/media/{media_id}", [get(Read, media::show)]))
                 .service(at("/whatsapp/connect", [post(Connect, pairing::connect)]))

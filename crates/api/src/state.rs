@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::keyring::Keyring;
 use queue::{Doorbell, RingError};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::ReceiverConfig;
@@ -12,6 +13,7 @@ use crate::database::{Connection, Database};
 use crate::error::ApiError;
 use crate::limits::Limits;
 use crate::media::Media;
+use crate::streams::Streams;
 
 pub(crate) struct State {
     pub(crate) database: Database,
@@ -22,6 +24,9 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     /// Files that are in memory on their way to the database.
     pub(crate) uploads: Semaphore,
+    pub(crate) streams: Streams,
+    /// No new work is to be taken, and what has no end of its own is to end.
+    pub(crate) closing: CancellationToken,
     pub(crate) gateway_wait: Duration,
     pub(crate) attempt_wait: Duration,
 }

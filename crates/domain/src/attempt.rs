@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::schema::whatsapp_delivery_attempts as attempts;
 
-#[derive(Debug, Clone, Serialize, ToSchema, Queryable, Selectable)]
+#[derive(Debug, Clone, Serialize, ToSchema, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = attempts, check_for_backend(diesel::pg::Pg))]
 pub struct Attempt {
     pub attempt: i32,

@@ -45,6 +45,7 @@ pub mod replay;
 pub mod sample;
 
 // all of it, looked at
+pub mod feed;
 pub mod stats;
 pub mod verify;
 

@@ -156,6 +156,7 @@ diesel::table! {
         superseded -> Bool,
         batch_id -> Nullable<Uuid>,
         probe -> Bool,
+        sequence -> Nullable<BigInt>,
     }
 }
 

@@ -105,6 +105,11 @@ impl Api {
         self.database.pool().get().await.unwrap()
     }
 
+    /// Asks it to stop in good order.
+    pub(crate) fn stop(&self) {
+        self.shutdown.soft().cancel();
+    }
+
     pub(crate) async fn tenant(&self, name: &str) -> Tenant<'_> {
         let mut conn = self.conn().await;
         let client = Client::insert(&mut conn, name).await.unwrap();
@@ -192,10 +197,16 @@ impl Answer {
         let request = request.unwrap();
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
         let response = http.execute(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        // One that is a stream has no end.
+        let bytes = match headers.get("content-type") {
+            Some(kind) if kind == "text/event-stream" => Vec::new(),
+            _ => response.bytes().await.unwrap().to_vec(),
+        };
         let answer = Self {
-            status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            bytes: response.bytes().await.unwrap().to_vec(),
+            status,
+            headers,
+            bytes,
         };
         described::check(&method, &path, &answer);
         answer
