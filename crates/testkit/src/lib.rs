@@ -23,7 +23,7 @@ pub use eventually::eventually;
 pub use media_host::MediaHost;
 pub use payload::Payloads;
 pub use port::free_port;
-pub use process::{Process, Program};
+pub use process::{Process, Program, binaries};
 pub use receiver::{Answer, RawReceiver, Received, Receiver, Step};
 pub use redis::RedisDatabase;
 pub use rustix::process::{Pid, Signal};

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::{eventually, freeze};
-pub use program::{Output, Program};
+pub use program::{Output, Program, binaries};
 
 /// How long a process may take to become ready, or to end after it was told to.
 const LIMIT: Duration = Duration::from_secs(30);

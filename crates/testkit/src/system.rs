@@ -192,6 +192,20 @@ impl System {
         verify(&self.servers).await
     }
 
+    /// The addresses, as `make up` writes them into `.run/env`.
+    pub fn env(&self) -> String {
+        let variables = [
+            ("API_URL", self.users.url()),
+            ("API_TOKEN", &self.token),
+            ("SIMULATOR_URL", self.phones.url()),
+            ("RECEIVER_URL", &self.postbox.url("")),
+            ("DATABASE_URL", self.servers.database_url()),
+            ("REDIS_URL", self.servers.redis_url()),
+        ];
+        let lines = variables.map(|(name, value)| format!("{name}={value}\n"));
+        lines.concat()
+    }
+
     /// The doorbell's server.
     pub async fn redis(&self) -> anyhow::Result<redis::aio::MultiplexedConnection> {
         let client = redis::Client::open(self.servers.redis_url())?;

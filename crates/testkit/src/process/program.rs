@@ -231,12 +231,12 @@ impl Program {
     }
 }
 
-/// Test binaries lie in `deps` or `examples` below the folder of the workspace's binaries.
+/// Where the programs lie. Test binaries lie in `deps` or `examples` below the folder of the workspace's binaries.
 #[expect(
     clippy::disallowed_methods,
     reason = "tests have no configuration but this variable"
 )]
-fn binaries() -> PathBuf {
+pub fn binaries() -> PathBuf {
     if let Some(folder) = env::var_os("RECADO_BIN_DIR").filter(|folder| !folder.is_empty()) {
         return PathBuf::from(folder);
     }

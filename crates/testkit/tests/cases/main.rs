@@ -5,6 +5,7 @@
 mod demo;
 mod kinds;
 mod load;
+mod quickstart;
 
 use std::time::Duration;
 
