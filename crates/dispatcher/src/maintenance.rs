@@ -1,6 +1,6 @@
 //! What one dispatcher does for all, on a connection of its own: upkeep of the tables that grow, with
-//! partitions made ahead and dropped after the retention, the end of what clients could not send and of the files
-//! that they put here, and the question whether the promise holds.
+//! partitions made ahead and dropped after the retention, the end of what clients could not send, of the files that
+//! they put here and of what they were answered, and the question whether the promise holds.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use domain::outbox::Outgoing;
 use domain::partition::{self, Maintained};
 use domain::upload::Upload;
-use domain::verify;
+use domain::{idempotency, verify};
 use metrics::gauge;
 use runtime::config::DatabaseConfig;
 use runtime::postgres;
@@ -21,7 +21,7 @@ const UPKEEP: Duration = Duration::from_secs(3600);
 const QUESTION: Duration = Duration::from_secs(300);
 /// Who isn't the one looks so often whether it has to be.
 const STAND_BY: Duration = Duration::from_secs(60);
-/// For so long a request that is repeated under its key is answered with what became of the first.
+/// For so long a request to send that is repeated under its key is answered with what became of the first.
 const KEPT_DAYS: i32 = 7;
 /// The question must not become a burden.
 const PATIENCE: &str = "SET statement_timeout = '60s'";
@@ -83,6 +83,10 @@ async fn tidy(conn: &mut AsyncPgConnection) -> anyhow::Result<()> {
     let deleted = Upload::tidy(conn).await?;
     if deleted > 0 {
         tracing::info!(deleted, "uploads whose day is over");
+    }
+    let forgotten = idempotency::tidy(conn).await?;
+    if forgotten > 0 {
+        tracing::info!(forgotten, "answers whose day is over");
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ pub mod dead_letter;
 pub mod destination;
 pub mod event;
 pub mod gateway;
+pub mod idempotency;
 pub mod media;
 pub mod message;
 pub mod outbox;

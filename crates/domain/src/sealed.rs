@@ -55,6 +55,9 @@ places! {
     PENDING_BODY = "protocol_pending_inbound"."body" as "body", "device_id || '/' || encode(key, 'hex')";
     MESSAGE_SECRET = "protocol_message_secrets"."secret" as "secret",
         "device_id || '/' || chat || '/' || sender || '/' || message_id";
+    // What clients asked for under a key, and what they were answered.
+    FINGERPRINT = "idempotency_keys"."fingerprint" as "fingerprint", "client_id || '/' || key";
+    ANSWER = "idempotency_keys"."body" as "body", "client_id || '/' || key";
 }
 
 impl Place {

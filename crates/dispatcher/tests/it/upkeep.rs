@@ -3,6 +3,8 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use domain::idempotency::{Claim, Request};
+use domain::keyring::Keyring;
 use domain::outbox::{Body, Content, NewOutgoing, Outgoing};
 use domain::upload::Upload;
 use testkit::eventually;
@@ -65,17 +67,23 @@ async fn what_could_not_be_sent_for_a_day_is_given_up_and_old_answers_and_files_
         let upload = Upload::insert(&mut conn, client, "image/jpeg", b"a").await;
         uploads.push(upload.unwrap().unwrap());
     }
+    let keyring = Keyring::parse("k:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    for key in ["old", "new"] {
+        let claim = Claim::insert(&mut conn, &keyring, client, key, b"").await;
+        assert!(claim.unwrap().is_some());
+    }
     let past = format!(
         "UPDATE whatsapp_outbox SET status = 'sent', settled_at = now() - interval '8 days'
          WHERE id = '{settled}';
-         UPDATE whatsapp_uploads SET created_at = now() - interval '25 hours' WHERE id = '{}'",
+         UPDATE whatsapp_uploads SET created_at = now() - interval '25 hours' WHERE id = '{}';
+         UPDATE idempotency_keys SET claimed_until = now() - interval '25 hours' WHERE key = 'old'",
         uploads[0].id
     );
     conn.batch_execute(&past).await.unwrap();
 
     let running = world.dispatcher().await;
     eventually(SOON, async || {
-        let gone = Upload::find(&mut conn, client, uploads[0].id).await;
+        let gone = Request::find(&mut conn, client, "old").await;
         gone.unwrap().is_none()
     })
     .await;
@@ -86,6 +94,10 @@ async fn what_could_not_be_sent_for_a_day_is_given_up_and_old_answers_and_files_
     );
     assert_eq!(row(&mut conn, waiting).await.unwrap().status, "queued");
     assert_eq!(row(&mut conn, settled).await, None);
+    let gone = Upload::find(&mut conn, client, uploads[0].id).await;
+    assert_eq!(gone.unwrap(), None);
+    let kept = Request::find(&mut conn, client, "new").await;
+    assert!(kept.unwrap().is_some());
     let kept = Upload::find(&mut conn, client, uploads[1].id).await;
     assert_eq!(kept.unwrap().as_ref(), Some(&uploads[1]));
     running.stop().await;

@@ -5,6 +5,7 @@ mod circuits;
 mod claims;
 mod connections;
 mod cost;
+mod idempotency;
 mod inbox;
 mod keys;
 mod leases;
