@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use actix_web::dev::Server;
@@ -73,7 +74,7 @@ impl Application {
             keyring: config.keyring,
             receivers: config.receivers,
             media: Media::new(config.media)?,
-            uploads: Semaphore::new(UPLOADS),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
             streams: Streams::default(),
             closing: shutdown.soft().clone(),
             gateway_wait: config.gateway_wait,

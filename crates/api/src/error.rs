@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     NoGateway,
     NotConnected,
     KeyUsed,
+    UnderWay,
     NotSent,
     NotConfirmed,
     UploadsFull,
@@ -115,6 +116,10 @@ impl Kind {
             Self::KeyUsed => (
                 "urn:recado:problem:idempotency-key-used",
                 "The key was used for something else",
+            ),
+            Self::UnderWay => (
+                "urn:recado:problem:under-way",
+                "The request is under way already",
             ),
             Self::NotSent => ("urn:recado:problem:not-sent", "The message was not sent"),
             Self::NotConfirmed => (

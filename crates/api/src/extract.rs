@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-pub(crate) use body::{Body, OptionalBody, read};
+pub(crate) use body::{Body, Bounds, JSON, OptionalBody, read};
 pub(crate) use idempotency::IdempotencyKey;
 pub(crate) use last_event_id::LastEventId;
 pub(crate) use path::Id;

@@ -5,13 +5,14 @@ pub mod app;
 pub mod config;
 pub mod openapi;
 
-// a request's way: access, limits, routes, auth, extract, handlers, and error where it ends early
+// a request's way: access, limits, routes, auth, once, extract, handlers, and error where it ends early
 mod access;
 mod auth;
 mod error;
 mod extract;
 mod handlers;
 mod limits;
+mod once;
 mod routes;
 
 // what handlers stand on

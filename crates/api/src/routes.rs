@@ -9,10 +9,13 @@ use domain::scope::Scope::{self, Connect, Read, Send, Write};
 
 use crate::auth::{authenticate, permit};
 use crate::error::ApiError;
+use crate::extract::{Bounds, JSON};
+use crate::handlers::media::{FILE, take_turn};
 use crate::handlers::{
     clients, connections, dead_letters, docs, events, health, media, pairing, replays, samples,
     secrets, sending, stats, stream, webhooks,
 };
+use crate::once;
 
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
@@ -24,12 +27,12 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
         .service(
             web::scope("/api")
                 .wrap(from_fn(authenticate))
-                .service(at("/webhooks/register", [post(Write, webhooks::register)]))
+                .service(at("/webhooks/register", [once(Write, webhooks::register)]))
                 .service(at("/webhooks/list", [get(Read, webhooks::list)]))
                 .service(at("/webhooks/events/{event_id}", [get(Read, events::show)]))
                 .service(at(
                     "/webhooks/events/{event_id}/retry",
-                    [post(Write, events::retry)],
+                    [once(Write, events::retry)],
                 ))
                 .service(at(
                     "/webhooks/{id}",
@@ -40,9 +43,9 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                     ],
                 ))
                 .service(at("/webhooks/{id}/events", [get(Read, events::list)]))
-                .service(at("/webhooks/{id}/test", [post(Write, samples::send)]))
+                .service(at("/webhooks/{id}/test", [once(Write, samples::send)]))
                 .service(at("/webhooks/{id}/stats", [get(Read, stats::show)]))
-                .service(at("/webhooks/{id}/replay", [post(Write, replays::replay)]))
+                .service(at("/webhooks/{id}/replay", [once(Write, replays::replay)]))
                 .service(at(
                     "/webhooks/{id}/dead-letters",
                     [
@@ -52,17 +55,17 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                 ))
                 .service(at(
                     "/webhooks/{id}/dead-letters/replay",
-                    [post(Write, dead_letters::replay)],
+                    [once(Write, dead_letters::replay)],
                 ))
                 .service(at("/webhooks/{id}/secret", [get(Write, secrets::show)]))
                 .service(at(
                     "/webhooks/{id}/secret/rotate",
-                    [post(Write, secrets::rotate)],
+                    [once(Write, secrets::rotate)],
                 ))
                 .service(at("/events/stream", [get(Read, stream::follow)]))
-                .service(at("/media", [post(Send, media::upload)]))
+                .service(at("/media", [upload(Send, media::upload)]))
                 .service(at("/media/{media_id}", [get(Read, media::show)]))
-                .service(at("/whatsapp/connect", [post(Connect, pairing::connect)]))
+                .service(at("/whatsapp/connect", [once(Connect, pairing::connect)]))
                 .service(at("/whatsapp/qr/{user_id}", [get(Connect, pairing::qr)]))
                 .service(at(
                     "/whatsapp/status/{user_id}",
@@ -70,9 +73,9 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                 ))
                 .service(at(
                     "/whatsapp/disconnect",
-                    [post(Connect, connections::disconnect)],
+                    [once(Connect, connections::disconnect)],
                 ))
-                .service(at("/whatsapp/logout", [post(Connect, connections::logout)]))
+                .service(at("/whatsapp/logout", [once(Connect, connections::logout)]))
                 .service(at("/whatsapp/send", [post(Send, sending::send)]))
                 .service(at("/whatsapp/connections", [get(Read, connections::list)]))
                 .service(at(
@@ -112,14 +115,16 @@ where
 }
 
 macro_rules! methods {
-    ($($name:ident => $method:ident, $guard:expr;)+) => {$(
+    ($($name:ident => $method:ident, $guard:expr $(, $wrapped:expr)?;)+) => {$(
         fn $name<F, Args>(scope: Scope, handler: F) -> (Method, Route)
         where
             F: Handler<Args, Output: Responder + 'static>,
             Args: FromRequest + 'static,
         {
+            let route = web::route().guard($guard).to(handler);
+            $(let route = $wrapped(route);)?
             let permit = from_fn(move |request, next| permit(scope, request, next));
-            (Method::$method, web::route().guard($guard).to(handler).wrap(permit))
+            (Method::$method, route.wrap(permit))
         }
     )+};
 }
@@ -129,4 +134,13 @@ methods! {
     post => POST, guard::Post();
     patch => PATCH, guard::Patch();
     delete => DELETE, guard::Delete();
+    // What is done once under an `Idempotency-Key`.
+    once => POST, guard::Post(), |route| keyed(route, JSON);
+    upload => POST, guard::Post(), |route| keyed(route, FILE).wrap(from_fn(take_turn));
+}
+
+fn keyed(route: Route, bounds: Bounds) -> Route {
+    route.wrap(from_fn(move |state, request, next| {
+        once::once(bounds, state, request, next)
+    }))
 }

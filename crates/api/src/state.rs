@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::keyring::Keyring;
@@ -23,7 +24,7 @@ pub(crate) struct State {
     pub(crate) media: Media,
     pub(crate) limits: Limits,
     /// Files that are in memory on their way to the database.
-    pub(crate) uploads: Semaphore,
+    pub(crate) uploads: Arc<Semaphore>,
     pub(crate) streams: Streams,
     /// No new work is to be taken, and what has no end of its own is to end.
     pub(crate) closing: CancellationToken,

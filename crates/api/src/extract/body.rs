@@ -14,10 +14,19 @@ use serde::de::DeserializeOwned;
 use super::blamed;
 use crate::error::ApiError;
 
-/// The most bytes that a body may have.
-const LIMIT: usize = 1024 * 1024;
-/// How long a body may take to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The most that a body may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) bytes: usize,
+    /// In which it must come.
+    pub(crate) time: Duration,
+}
+
+/// Of JSON.
+pub(crate) const JSON: Bounds = Bounds {
+    bytes: 1024 * 1024,
+    time: Duration::from_secs(10),
+};
 
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -33,7 +42,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let form = check_form(request);
-        let body = read(request, payload, LIMIT, PATIENCE);
+        let body = read(request, payload, JSON);
         Box::pin(async move {
             form?;
             parse(&body.await?).map(Self)
@@ -47,7 +56,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let form = check_form(request);
-        let body = read(request, payload, LIMIT, PATIENCE);
+        let body = read(request, payload, JSON);
         Box::pin(async move {
             let body = body.await?;
             if body.is_empty() {
@@ -71,12 +80,11 @@ fn check_form(request: &HttpRequest) -> Result<(), ApiError> {
         .with(header::ACCEPT, "application/json"))
 }
 
-/// The whole body, if it has no more than so many bytes and takes no longer than that.
+/// The whole body, if it is within these bounds.
 pub(crate) fn read(
     request: &HttpRequest,
     payload: &mut Payload,
-    limit: usize,
-    patience: Duration,
+    bounds: Bounds,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced: usize = announced
@@ -84,10 +92,11 @@ pub(crate) fn read(
         .unwrap_or(0);
     let payload = payload.take();
     async move {
-        if announced > limit {
-            return Err(too_large(limit));
+        if announced > bounds.bytes {
+            return Err(too_large(bounds.bytes));
         }
-        let whole = tokio::time::timeout(patience, collect(payload, announced, limit)).await;
+        let whole = collect(payload, announced, bounds.bytes);
+        let whole = tokio::time::timeout(bounds.time, whole).await;
         whole.unwrap_or_else(|_| {
             let detail = "The body did not come in time.";
             Err(ApiError::plain(StatusCode::REQUEST_TIMEOUT, detail))

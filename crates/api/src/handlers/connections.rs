@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Id};
+use crate::extract::{Body, Id, IdempotencyKey};
 use crate::gateway;
 use crate::openapi::{answers, values};
 use crate::state::State;
@@ -150,9 +150,11 @@ pub(crate) async fn status(
     path = "/api/whatsapp/disconnect",
     operation_id = "disconnect",
     tag = "WhatsApp",
+    params(IdempotencyKey),
     request_body(content = OfUser, example = json!({"user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01"})),
     security(("bearer" = ["connect"])),
     responses(
+        answers::Once,
         (status = 200, description = "It is done.", body = Ended),
         (status = 202, description = "It is asked for, and a gateway will do it; so far the status is the old one.", body = Ended),
         answers::Missing,
@@ -176,9 +178,11 @@ pub(crate) async fn disconnect(
     path = "/api/whatsapp/logout",
     operation_id = "log_out",
     tag = "WhatsApp",
+    params(IdempotencyKey),
     request_body(content = OfUser, example = json!({"user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01"})),
     security(("bearer" = ["connect"])),
     responses(
+        answers::Once,
         (status = 200, description = "It is done.", body = Ended),
         (status = 202, description = "It is asked for, and a gateway will do it; so far the status is the old one.", body = Ended),
         answers::Missing,

@@ -15,7 +15,7 @@ use super::webhooks;
 use crate::auth::Caller;
 use crate::cursor::{DeadLetterCursor, TimeCursor, cursor, next_cursor};
 use crate::error::{ApiError, Problem};
-use crate::extract::{Id, OptionalBody, Query, parsed_option};
+use crate::extract::{Id, IdempotencyKey, OptionalBody, Query, parsed_option};
 use crate::openapi::{answers, values};
 use crate::page::Limit;
 use crate::state::State;
@@ -129,12 +129,13 @@ pub(crate) async fn list(
     path = "/api/webhooks/{id}/dead-letters/replay",
     operation_id = "replay_dead_letters",
     tag = "Events",
-    params(("id" = Uuid, Path, description = "The webhook's.")),
+    params(("id" = Uuid, Path, description = "The webhook's."), IdempotencyKey),
     request_body(content = Option<Replay>, example = json!({"since": "2026-11-23T00:00:00Z", "until": "2026-11-24T00:00:00Z"})),
     security(("bearer" = ["write"])),
     responses(
+        answers::Once,
         (status = 202, description = "So many are requeued.", body = Counted),
-        (status = 409, description = "The webhook is not active.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The webhook is not active, or the first request under the key is still under way.", body = Problem, content_type = "application/problem+json"),
         answers::Missing,
         answers::Body,
         answers::Caller,

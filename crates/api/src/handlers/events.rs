@@ -16,7 +16,7 @@ use super::webhooks;
 use crate::auth::Caller;
 use crate::cursor::{self, EventCursor, cursor, next_cursor};
 use crate::error::{ApiError, Kind, Problem};
-use crate::extract::{Id, Query, parsed_option};
+use crate::extract::{Id, IdempotencyKey, Query, parsed_option};
 use crate::openapi::{answers, values};
 use crate::page::Limit;
 use crate::state::State;
@@ -243,11 +243,12 @@ pub(crate) async fn show(
     path = "/api/webhooks/events/{event_id}/retry",
     operation_id = "retry_event",
     tag = "Events",
-    params(("event_id" = Uuid, Path, description = "The event's.")),
+    params(("event_id" = Uuid, Path, description = "The event's."), IdempotencyKey),
     security(("bearer" = ["write"])),
     responses(
+        answers::Once,
         (status = 200, description = "It is on its way.", body = Requeued),
-        (status = 409, description = "Its webhook was deleted, or is not active.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Its webhook was deleted or is not active, or the first request under the key is still under way.", body = Problem, content_type = "application/problem+json"),
         answers::Missing,
         answers::Caller,
     )

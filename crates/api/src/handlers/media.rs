@@ -1,12 +1,15 @@
 //! Files of messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::SizedStream;
+use actix_web::body::{MessageBody, SizedStream};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
 use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder};
 use domain::media::File;
 use domain::upload::Upload;
 use futures_util::stream;
@@ -17,15 +20,17 @@ use uuid::Uuid;
 use crate::auth::Caller;
 use crate::disposition;
 use crate::error::{ApiError, Kind, Problem};
-use crate::extract::{Id, read};
+use crate::extract::{Bounds, Id, IdempotencyKey, read};
 use crate::media::Cut;
 use crate::openapi::answers;
 use crate::openapi::values::{self, Binary, FileContent};
 use crate::state::State;
 
-/// Bytes of a file that is uploaded, and what it may take.
-const LARGEST: usize = 16 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Of a file that is uploaded.
+pub(crate) const FILE: Bounds = Bounds {
+    bytes: 16 * 1024 * 1024,
+    time: Duration::from_secs(60),
+};
 
 const CACHE: &str = "private, no-store";
 /// Whatever the file is, a browser that is led here runs none of it.
@@ -99,6 +104,7 @@ struct Described<'a> {
     path = "/api/media",
     operation_id = "upload_media",
     tag = "Media",
+    params(IdempotencyKey),
     request_body(
         description = "The file, of whatever type but a form (`multipart/…`).",
         content(
@@ -111,8 +117,9 @@ struct Described<'a> {
     ),
     security(("bearer" = ["send"])),
     responses(
+        answers::Once,
         (status = 201, description = "It is kept.", body = Uploaded),
-        (status = 422, description = "You have as many uploads as you may.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "You have as many uploads as you may, or the key was used for another request.", body = Problem, content_type = "application/problem+json"),
         answers::Body,
         answers::Caller,
     )
@@ -124,11 +131,7 @@ pub(crate) async fn upload(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let mimetype = said_type(&request)?;
-    let Ok(_turn) = state.uploads.try_acquire() else {
-        let detail = "Too many files are being uploaded at the moment.";
-        return Err(ApiError::unavailable(Kind::Status, detail));
-    };
-    let content = read(&request, &mut payload.into_inner(), LARGEST, PATIENCE).await?;
+    let content = read(&request, &mut payload.into_inner(), FILE).await?;
     if content.is_empty() {
         let detail = "The body must be the file, and is empty.";
         return Err(ApiError::plain(StatusCode::BAD_REQUEST, detail));
@@ -155,6 +158,25 @@ pub(crate) async fn upload(
         status: "success",
         media,
     }))
+}
+
+/// Lets in as many uploads at once as there is memory for: each is one until its request is gone.
+pub(crate) async fn take_turn(
+    state: Data<State>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    match Arc::clone(&state.uploads).try_acquire_owned() {
+        Ok(turn) => {
+            request.extensions_mut().insert(turn);
+            Ok(next.call(request).await?.map_into_left_body())
+        }
+        Err(_) => {
+            let detail = "Too many files are being uploaded at the moment.";
+            let refused = ApiError::unavailable(Kind::Status, detail);
+            Ok(request.error_response(refused).map_into_right_body())
+        }
+    }
 }
 
 fn said_type(request: &HttpRequest) -> Result<String, ApiError> {

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::connections::NO_CONNECTION;
 use crate::auth::Caller;
 use crate::error::{ApiError, Kind, Problem};
-use crate::extract::{Body, Id, parsed, parsed_option};
+use crate::extract::{Body, Id, IdempotencyKey, parsed, parsed_option};
 use crate::openapi::schema::{one_of_or_null, verbatim};
 use crate::openapi::values::{self, Binary};
 use crate::openapi::{answers, schema};
@@ -63,12 +63,13 @@ pub(crate) struct Connected {
 ///
 /// Waits some seconds for the first code, which the phone is to scan (or to be given, with `pairing: code`). A device that
 /// is linked already needs none: then it waits for the session to be open, and when that takes longer, it goes on without
-/// you.
+/// you. Asked again under its `Idempotency-Key` it answers with the first code still, which is good for some seconds only.
 #[utoipa::path(
     post,
     path = "/api/whatsapp/connect",
     operation_id = "connect",
     tag = "WhatsApp",
+    params(IdempotencyKey),
     request_body(content = Connect, example = json!({
         "user_id": "6f1d3c1e-0b1c-4b56-9f7e-2f0f5b3c9a01",
         "phone_number": "+55 11 98888-8888",
@@ -76,8 +77,9 @@ pub(crate) struct Connected {
     })),
     security(("bearer" = ["connect"])),
     responses(
+        answers::Once,
         (status = 200, description = "A code, or the session is open or opening.", body = Connected),
-        (status = 409, description = "The session is connected already or linked to another number, the number has a live connection under another user_id, or the session has ended again.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The session is connected already or linked to another number, the number has a live connection under another user_id, the session has ended again, or the first request under the key is still under way.", body = Problem, content_type = "application/problem+json"),
         answers::Body,
         answers::Caller,
     )

@@ -21,7 +21,7 @@ use utoipa::openapi::schema::Schema;
 use super::webhooks;
 use crate::auth::Caller;
 use crate::error::{ApiError, Problem};
-use crate::extract::{Id, OptionalBody, parsed_option};
+use crate::extract::{Id, IdempotencyKey, OptionalBody, parsed_option};
 use crate::openapi::{answers, schema, values};
 use crate::state::State;
 
@@ -65,12 +65,13 @@ pub(crate) struct Counted {
     path = "/api/webhooks/{id}/replay",
     operation_id = "replay_events",
     tag = "Events",
-    params(("id" = Uuid, Path, description = "The webhook's.")),
+    params(("id" = Uuid, Path, description = "The webhook's."), IdempotencyKey),
     request_body(content = Option<Replay>, example = json!({"status": "failed", "since": "2026-11-23T00:00:00Z"})),
     security(("bearer" = ["write"])),
     responses(
+        answers::Once,
         (status = 202, description = "So many are requeued.", body = Counted),
-        (status = 409, description = "The webhook is not active.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The webhook is not active, or the first request under the key is still under way.", body = Problem, content_type = "application/problem+json"),
         answers::Missing,
         answers::Body,
         answers::Caller,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::webhooks::{NO_WEBHOOK, not_active};
 use crate::auth::Caller;
 use crate::error::{ApiError, Problem};
-use crate::extract::{Id, OptionalBody, parsed_option};
+use crate::extract::{Id, IdempotencyKey, OptionalBody, parsed_option};
 use crate::openapi::{answers, schema, values};
 use crate::state::State;
 use crate::wait;
@@ -62,13 +62,14 @@ pub(crate) struct Pending {
     path = "/api/webhooks/{id}/test",
     operation_id = "test_webhook",
     tag = "Webhooks",
-    params(("id" = Uuid, Path, description = "The webhook's.")),
+    params(("id" = Uuid, Path, description = "The webhook's."), IdempotencyKey),
     request_body(content = Option<Send>, example = json!({"type": "message"})),
     security(("bearer" = ["write"])),
     responses(
+        answers::Once,
         (status = 200, description = "What the receiver made of it.", body = Sent),
         (status = 202, description = "There is no result yet: look at the event.", body = Pending),
-        (status = 409, description = "The webhook is not active.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The webhook is not active, or the first request under the key is still under way.", body = Problem, content_type = "application/problem+json"),
         answers::Missing,
         answers::Body,
         answers::Caller,

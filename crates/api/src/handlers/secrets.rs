@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::webhooks;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Id, OptionalBody};
+use crate::extract::{Id, IdempotencyKey, OptionalBody};
 use crate::openapi::schema::schema;
 use crate::openapi::{answers, values};
 use crate::options::within;
@@ -75,10 +75,11 @@ pub(crate) async fn show(
     path = "/api/webhooks/{id}/secret/rotate",
     operation_id = "rotate_secret",
     tag = "Webhooks",
-    params(("id" = Uuid, Path, description = "The webhook's.")),
+    params(("id" = Uuid, Path, description = "The webhook's."), IdempotencyKey),
     request_body(content = Option<Rotate>, example = json!({"overlap_seconds": 3600})),
     security(("bearer" = ["write"])),
     responses(
+        answers::Once,
         (status = 200, description = "The new secret.", body = Secret),
         answers::Missing,
         answers::Body,

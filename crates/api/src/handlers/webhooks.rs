@@ -18,7 +18,7 @@ use crate::address::{self, OutsideUrl};
 use crate::auth::Caller;
 use crate::cursor::{TimeCursor, WebhookCursor, cursor, next_cursor};
 use crate::error::{ApiError, Kind};
-use crate::extract::{Body, Id, Query, parsed, parsed_option};
+use crate::extract::{Body, Id, IdempotencyKey, Query, parsed, parsed_option};
 use crate::openapi::{answers, values};
 use crate::options::{CustomHeaders, IpRanges, given, with_options};
 use crate::page::Limit;
@@ -103,6 +103,7 @@ pub(crate) struct Removed {
     path = "/api/webhooks/register",
     operation_id = "register_webhook",
     tag = "Webhooks",
+    params(IdempotencyKey),
     request_body(content = Register, example = json!({
         "phone_number": "+55 11 98888-8888",
         "webhook_url": "https://example.com/recado",
@@ -112,6 +113,7 @@ pub(crate) struct Removed {
     })),
     security(("bearer" = ["write"])),
     responses(
+        answers::Once,
         (status = 201, description = "It is new.", body = One),
         (status = 200, description = "It was there, and is updated.", body = One),
         answers::Body,

@@ -39,9 +39,11 @@ refusals! {
     FORBIDDEN = "Forbidden" 403 "The token lacks the scope that this call needs.",
         "WWW-Authenticate" = "`Bearer`, with the `scope` that is needed.";
     NOT_FOUND = "NotFound" 404 "You have nothing of that id. What another client has does not exist for you.";
+    UNDER_WAY = "UnderWay" 409 "The first request under this key is still under way.", "Retry-After" = "Seconds after which to ask again.";
     NOT_IN_TIME = "NotInTime" 408 "The body took too long to come.";
     TOO_LARGE = "TooLarge" 413 "The body is too large.";
     WRONG_TYPE = "WrongType" 415 "The body is not of a type that is taken here, or is compressed.";
+    KEY_USED = "KeyUsed" 422 "The key was used for another request.";
     TOO_MANY = "TooMany" 429 "You, or your address, asked more often than is answered.", "Retry-After" = "Seconds after which to ask again.";
     UNAVAILABLE = "Unavailable" 503 "Something that is needed is away, or busy. Nothing is lost: ask again.",
         "Retry-After" = "Seconds after which to ask again.";
@@ -71,6 +73,8 @@ sets! {
     Parameters = [INVALID];
     /// Of a call about one thing.
     Missing = [INVALID, NOT_FOUND];
+    /// Of a call that is done once under a key. Where one of these says more at a call, that stands behind this.
+    Once = [INVALID, UNDER_WAY, NOT_IN_TIME, TOO_LARGE, KEY_USED];
     /// Of a call with a body.
     Body = [INVALID, NOT_IN_TIME, TOO_LARGE, WRONG_TYPE];
 }

@@ -11,6 +11,7 @@ mod described;
 mod dispatcher;
 mod events;
 mod gateway;
+mod idempotency;
 mod isolation;
 mod keys;
 mod limits;
