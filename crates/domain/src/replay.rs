@@ -8,6 +8,9 @@
 mod events;
 mod letters;
 
+use std::str::FromStr;
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -29,6 +32,42 @@ pub enum Step {
     /// The webhook was deleted, or is not active: the rest would go nowhere.
     NoReceiver,
 }
+
+/// Which of the settled events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Failed,
+    Delivered,
+    All,
+}
+
+impl Settled {
+    fn statuses(self) -> &'static [&'static str] {
+        match self {
+            Self::Failed => &["failed"],
+            Self::Delivered => &["delivered"],
+            Self::All => &["failed", "delivered"],
+        }
+    }
+}
+
+impl FromStr for Settled {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "failed" => Ok(Self::Failed),
+            "delivered" => Ok(Self::Delivered),
+            "all" => Ok(Self::All),
+            _ => {
+                Err("must be \"failed\", \"delivered\" or \"all\" (what is pending is on its way)")
+            }
+        }
+    }
+}
+
+/// Before a step that tries again what somebody else held.
+pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// Rows of a step.
 const ROWS: i64 = 1000;

@@ -2,7 +2,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use diesel_async::AsyncPgConnection;
-use domain::replay::{Events, Step};
+use domain::replay::{Events, PAUSE, Settled, Step};
 use domain::span::Span;
 use domain::webhook::Webhook;
 use serde_json::json;
@@ -10,7 +10,6 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Answer;
-use crate::handlers::replays::{PAUSE, Settled};
 
 #[derive(Debug, Args)]
 pub struct Replay {
@@ -41,7 +40,7 @@ pub(super) async fn run(
     let span = Span::new(since, until).context("--until must be later than --since")?;
     let client = Webhook::client_of(conn, webhook_id).await?;
     let client = client.with_context(|| format!("there is no webhook {webhook_id}"))?;
-    let mut events = Events::begin(conn, client, webhook_id, status.statuses(), span).await?;
+    let mut events = Events::begin(conn, client, webhook_id, status, span).await?;
     let mut total = 0;
     loop {
         match events.step(conn).await? {

@@ -104,12 +104,12 @@ pub(crate) async fn list(
     Id(webhook_id): Id,
     Query(page): Query<Page>,
 ) -> Result<Json<Many>, ApiError> {
-    let webhook = webhooks::find(&state, client.id, webhook_id).await?;
     let (limit, after) = (
         page.limit.and_one_more(),
         page.cursor.map(|cursor| cursor.0),
     );
     let mut conn = state.connection().await?;
+    let webhook = webhooks::find(&mut conn, client.id, webhook_id).await?;
     let mut letters = DeadLetter::list(&mut conn, client.id, webhook.id, limit, after).await?;
     let goes_on = page.limit.cut(&mut letters);
     let last = letters.last().map(|last| (last.created_at, last.event_id));
@@ -148,9 +148,9 @@ pub(crate) async fn replay(
     OptionalBody(request): OptionalBody<Replay>,
 ) -> Result<CustomizeResponder<Json<Counted>>, ApiError> {
     let span = span(request.since, request.until)?;
-    let webhook = webhooks::find_active(&state, client.id, webhook_id).await?;
     let mut letters = {
         let mut conn = state.connection().await?;
+        let webhook = webhooks::find_active(&mut conn, client.id, webhook_id).await?;
         Letters::begin(&mut conn, client.id, webhook.id, span).await?
     };
     accepted(to_the_end(state, async move |conn| letters.step(conn).await).await?)
@@ -177,9 +177,9 @@ pub(crate) async fn remove(
     Caller(client): Caller,
     Id(webhook_id): Id,
 ) -> Result<Json<Counted>, ApiError> {
-    let webhook = webhooks::find(&state, client.id, webhook_id).await?;
     let mut deletion = {
         let mut conn = state.connection().await?;
+        let webhook = webhooks::find(&mut conn, client.id, webhook_id).await?;
         Deletion::begin(&mut conn, client.id, webhook.id).await?
     };
     let count = to_the_end(state, async move |conn| deletion.step(conn).await).await?;

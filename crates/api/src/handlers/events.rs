@@ -165,22 +165,24 @@ pub(crate) async fn list(
 ) -> Result<Json<Many>, ApiError> {
     let offset = wanted.offset()?;
     let filter = wanted.filter()?;
-    let webhook = webhooks::find(&state, client.id, webhook_id).await?;
-    let mark = mark(webhook.id, &filter);
+    let mark = mark(webhook_id, &filter);
     let before = wanted.cursor;
     if before.is_some_and(|cursor| cursor.mark != mark) {
         return Err(ApiError::field("cursor", cursor::REFUSED));
     }
     let mut conn = state.connection().await?;
     let range = before.map(|cursor| cursor.range);
-    let list = List::new(&mut conn, client.id, webhook.id, &filter, range).await?;
+    let list = List::new(&mut conn, client.id, webhook_id, &filter, range).await?;
     let total = match before {
         Some(cursor) => cursor.total,
         None => list.count(&mut conn).await?,
     };
-    let mut events = list
-        .page(&mut conn, wanted.limit.and_one_more(), offset)
-        .await?;
+    let limit = wanted.limit.and_one_more();
+    let mut events = list.page(&mut conn, limit, offset).await?;
+    if events.is_empty() {
+        // There may be none, or no such webhook.
+        webhooks::find(&mut conn, client.id, webhook_id).await?;
+    }
     let goes_on = wanted.limit.cut(&mut events);
     let next = events.last().filter(|_| goes_on).map(|last| EventCursor {
         range: Range {

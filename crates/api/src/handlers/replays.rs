@@ -1,9 +1,6 @@
 //! Delivering again what is settled already. The answer comes when all of it is requeued, which a million
 //! events take a while; it goes on also when nobody waits for the answer any more.
 
-use std::str::FromStr;
-use std::time::Duration;
-
 use actix_web::http::StatusCode;
 use actix_web::rt::spawn;
 use actix_web::web::{Data, Json};
@@ -11,7 +8,7 @@ use actix_web::{CustomizeResponder, Responder};
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
-use domain::replay::{Events, Step};
+use domain::replay::{Events, PAUSE, Settled, Step};
 use domain::span::Span;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,9 +22,6 @@ use crate::extract::{Id, IdempotencyKey, OptionalBody, parsed_option};
 use crate::openapi::{answers, schema, values};
 use crate::state::State;
 
-/// Before a step tries again what somebody else holds.
-pub(crate) const PAUSE: Duration = Duration::from_millis(50);
-
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct Replay {
@@ -39,14 +33,6 @@ pub(crate) struct Replay {
     since: Option<DateTime<Utc>>,
     /// Before then; later than `since`.
     until: Option<DateTime<Utc>>,
-}
-
-/// Which of the settled events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Settled {
-    Failed,
-    Delivered,
-    All,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -84,11 +70,11 @@ pub(crate) async fn replay(
     OptionalBody(request): OptionalBody<Replay>,
 ) -> Result<CustomizeResponder<Json<Counted>>, ApiError> {
     let span = span(request.since, request.until)?;
-    let webhook = webhooks::find_active(&state, client.id, webhook_id).await?;
-    let statuses = request.status.unwrap_or(Settled::Failed).statuses();
+    let settled = request.status.unwrap_or(Settled::Failed);
     let mut events = {
         let mut conn = state.connection().await?;
-        Events::begin(&mut conn, client.id, webhook.id, statuses, span).await?
+        let webhook = webhooks::find_active(&mut conn, client.id, webhook_id).await?;
+        Events::begin(&mut conn, client.id, webhook.id, settled, span).await?
     };
     accepted(to_the_end(state, async move |conn| events.step(conn).await).await?)
 }
@@ -146,29 +132,4 @@ impl Counted {
 
 fn settled() -> RefOr<Schema> {
     schema::one_of_or_null(&["failed", "delivered", "all"])
-}
-
-impl Settled {
-    pub(crate) const fn statuses(self) -> &'static [&'static str] {
-        match self {
-            Self::Failed => &["failed"],
-            Self::Delivered => &["delivered"],
-            Self::All => &["failed", "delivered"],
-        }
-    }
-}
-
-impl FromStr for Settled {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "failed" => Ok(Self::Failed),
-            "delivered" => Ok(Self::Delivered),
-            "all" => Ok(Self::All),
-            _ => {
-                Err("must be \"failed\", \"delivered\" or \"all\" (what is pending is on its way)")
-            }
-        }
-    }
 }

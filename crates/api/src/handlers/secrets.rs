@@ -62,7 +62,10 @@ pub(crate) async fn show(
     Caller(client): Caller,
     Id(id): Id,
 ) -> Result<Json<Secret>, ApiError> {
-    let webhook = webhooks::find(&state, client.id, id).await?;
+    let webhook = {
+        let mut conn = state.connection().await?;
+        webhooks::find(&mut conn, client.id, id).await?
+    };
     let secret = webhook::open_secret(&state.keyring, id, &webhook.secret)?;
     Ok(Json(Secret::of(&secret)))
 }

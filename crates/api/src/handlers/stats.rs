@@ -80,8 +80,8 @@ pub(crate) async fn show(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Shown>, ApiError> {
     let Window { seconds } = wanted.window.unwrap_or_default();
-    let webhook = webhooks::find(&state, client.id, webhook_id).await?;
     let mut conn = state.connection().await?;
+    let webhook = webhooks::find(&mut conn, client.id, webhook_id).await?;
     Ok(Json(Shown {
         status: "success",
         stats: Stats::load(&mut conn, client.id, webhook.id, seconds).await?,

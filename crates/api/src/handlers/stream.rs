@@ -23,8 +23,11 @@ use crate::openapi::answers;
 use crate::state::State;
 use crate::streams::{self, Room};
 
-/// Between two looks at the database, if one takes less than a tenth of it.
+/// Between two looks at how far all is to be seen.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks at what happened, when nothing did for a while. At any time it is nine times what the last one took
+/// at least, which is more for those who have many webhooks.
+const IDLE: Duration = Duration::from_secs(1);
 /// Before it is asked again, when it did not answer.
 const OUTAGE: Duration = Duration::from_secs(2);
 /// Without anything else, something is sent so often, that a connection that is gone is noticed.
@@ -44,7 +47,7 @@ pub(crate) struct Wanted {
 /// Follow what happens
 ///
 /// Server-sent events, from now on: an `event` for each event that is committed, as lists of events show it, and a
-/// `delivery` for each attempt that is recorded. They come in one order, about half a second late. Each has an `id`: say the
+/// `delivery` for each attempt that is recorded. They come in one order, about a second late. Each has an `id`: say the
 /// last one as `Last-Event-ID`, and the stream goes on behind it, as far back as events are kept; nothing is missed and nothing comes
 /// twice. A webhook that is deleted is left out.
 #[utoipa::path(
@@ -68,9 +71,6 @@ pub(crate) async fn follow(
     Query(wanted): Query<Wanted>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    if let Some(webhook_id) = wanted.webhook_id {
-        webhooks::find(&state, client.id, webhook_id).await?;
-    }
     let room = state.streams.room(client.id).ok_or_else(|| {
         let most = streams::MOST;
         let detail = format!("You have {most} streams open, and may have no more.");
@@ -78,6 +78,9 @@ pub(crate) async fn follow(
     })?;
     let now = {
         let mut conn = state.connection().await?;
+        if let Some(webhook_id) = wanted.webhook_id {
+            webhooks::find(&mut conn, client.id, webhook_id).await?;
+        }
         feed::now(&mut conn).await?
     };
     if last.is_some_and(|last| last > now) {
@@ -102,6 +105,8 @@ pub(crate) async fn follow(
         headers: request.headers().clone(),
         trusted: Instant::now(),
         look_at: Instant::now(),
+        read_at: Instant::now(),
+        pause: PAUSE,
         spoke: None,
         state,
         _room: room,
@@ -126,6 +131,8 @@ struct Follower {
     /// When the token was looked at.
     trusted: Instant,
     look_at: Instant,
+    read_at: Instant,
+    pause: Duration,
     /// When something was sent.
     spoke: Option<Instant>,
     _room: Room,
@@ -150,10 +157,8 @@ impl Follower {
                 () = sleep_until(self.look_at) => {}
                 () = closing.cancelled() => return None,
             }
-            let began = Instant::now();
-            let looked = self.look().await;
-            self.look_at = Instant::now() + PAUSE.max(began.elapsed() * 9);
-            match looked {
+            self.look_at = Instant::now() + PAUSE;
+            match self.look().await {
                 Ok(happened) if !happened.is_empty() => {
                     return Some(happened.iter().map(frame).collect());
                 }
@@ -175,7 +180,8 @@ impl Follower {
         }
         let mut conn = self.state.connection().await?;
         let through = self.horizon.look(&mut conn).await?;
-        if through <= self.after {
+        let began = Instant::now();
+        if through <= self.after || began < self.read_at {
             return Ok(Vec::new());
         }
         let (happened, through) = feed::read(
@@ -187,6 +193,11 @@ impl Follower {
         )
         .await?;
         self.after = through;
+        self.pause = match happened.is_empty() {
+            true => (self.pause * 3 / 2).min(IDLE),
+            false => PAUSE,
+        };
+        self.read_at = Instant::now() + self.pause.max(began.elapsed() * 9);
         Ok(happened)
     }
 }

@@ -223,7 +223,8 @@ pub(crate) async fn show(
     Caller(client): Caller,
     Id(id): Id,
 ) -> Result<Json<One>, ApiError> {
-    let webhook = find(&state, client.id, id).await?;
+    let mut conn = state.connection().await?;
+    let webhook = find(&mut conn, client.id, id).await?;
     One::of(&state, webhook).map(Json)
 }
 
@@ -309,19 +310,22 @@ pub(crate) async fn remove(
 }
 
 /// The client's webhook of that id.
-pub(super) async fn find(state: &State, client_id: i32, id: Uuid) -> Result<Webhook, ApiError> {
-    let mut conn = state.connection().await?;
-    let found = Webhook::find(&mut conn, client_id, id).await?;
+pub(super) async fn find(
+    conn: &mut AsyncPgConnection,
+    client_id: i32,
+    id: Uuid,
+) -> Result<Webhook, ApiError> {
+    let found = Webhook::find(conn, client_id, id).await?;
     found.ok_or_else(|| ApiError::not_found(NO_WEBHOOK))
 }
 
 /// The same, if something can be sent to it.
 pub(super) async fn find_active(
-    state: &State,
+    conn: &mut AsyncPgConnection,
     client_id: i32,
     id: Uuid,
 ) -> Result<Webhook, ApiError> {
-    let webhook = find(state, client_id, id).await?;
+    let webhook = find(conn, client_id, id).await?;
     match webhook.is_active {
         true => Ok(webhook),
         false => Err(not_active()),

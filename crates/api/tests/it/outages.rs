@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use testkit::{Database, Process, Program, RedisDatabase, Server, Servers, eventually};
 
 use crate::process::{LIMIT, request, service};
+use crate::stream::Stream;
 use crate::world::{Answer, NUMBER, URL, http};
 
 async fn readiness(process: &Process) -> (u16, Value) {
@@ -126,8 +127,11 @@ async fn an_old_schema_is_named() {
 async fn while_postgresql_is_away_requests_are_refused_and_then_answered_again() {
     let servers = Servers::start().await;
     let database = servers.database().await;
-    let process = service(database.url(), servers.redis_url()).start().await;
+    let program = service(database.url(), servers.redis_url()).env("WEBHOOK_TIMEOUT", "1");
+    let process = program.start().await;
     get(&process, "/me").await.ok();
+    let url = process.url("PORT");
+    let mut stream = Stream::of(request(&url, Method::GET, "/api/events/stream")).await;
 
     servers.crash(Server::Postgres).await;
     for path in ["/me", "/api/webhooks/list", "/api/whatsapp/connections"] {
@@ -141,6 +145,15 @@ async fn while_postgresql_is_away_requests_are_refused_and_then_answered_again()
     servers.resume(Server::Postgres).await;
     get(&process, "/me").await.ok();
     ready(&process).await;
+    // Who follows what happens was kept waiting, and goes on.
+    let webhook = json!({"phone_number": NUMBER, "webhook_url": URL});
+    let register = request(&url, Method::POST, "/api/webhooks/register").json(&webhook);
+    let webhook = Answer::of(register).await.json()["webhook"]["id"].clone();
+    let path = format!("/api/webhooks/{}/test", webhook.as_str().unwrap());
+    let sampled = Answer::of(request(&url, Method::POST, &path)).await;
+    assert_eq!(sampled.status, 202);
+    let told = stream.next().await.expect("it goes on").data;
+    assert_eq!(told["id"], sampled.json()["event_id"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use diesel_async::AsyncConnection;
 use domain::client::Token;
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use testkit::eventually;
@@ -35,6 +35,10 @@ impl Stream {
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
         }
+        Self::of(request).await
+    }
+
+    pub(crate) async fn of(request: RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -45,7 +49,7 @@ impl Stream {
     }
 
     /// The next item; `None` when the stream has ended. What only moves the id is passed over.
-    async fn next(&mut self) -> Option<Item> {
+    pub(crate) async fn next(&mut self) -> Option<Item> {
         loop {
             while let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let field = |name: &str| {

@@ -60,7 +60,7 @@ pub const TOTAL_CAP: i64 = 10_000;
 /// begin, seconds before.
 const SLACK: TimeDelta = TimeDelta::minutes(1);
 
-/// The events of a filter, from one end of a range to the other.
+/// The events of a filter, from one end of a range to the other. A client that has no such webhook has no events of it.
 #[derive(Debug)]
 pub struct List {
     client_id: i32,
@@ -92,7 +92,8 @@ macro_rules! over {
                 " FROM (SELECT ",
                 $columns,
                 " FROM found e
-                  WHERE e.status = ANY(?) AND e.webhook_id = ? AND e.client_id = ?
+                  WHERE e.status = ANY(?) AND e.webhook_id = (
+                      SELECT id FROM whatsapp_webhooks WHERE id = ? AND client_id = ? AND deleted_at IS NULL)
                       AND e.sequence > ? AND e.sequence < ? AND e.created_at >= ? AND e.created_at < ?
                   ORDER BY e.sequence DESC LIMIT ?) AS e ",
                 $tail
@@ -107,7 +108,8 @@ macro_rules! over {
             $columns,
             " FROM whatsapp_webhook_events e
                 WHERE e.status = wanted.status
-                    AND e.webhook_id = (SELECT id FROM whatsapp_webhooks WHERE id = ? AND client_id = ?)
+                    AND e.webhook_id = (
+                        SELECT id FROM whatsapp_webhooks WHERE id = ? AND client_id = ? AND deleted_at IS NULL)
                     AND e.sequence > ? AND e.sequence < ?",
             $span,
             " ORDER BY e.sequence DESC LIMIT ?) AS e ",

@@ -5,7 +5,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz, Uuid as SqlUu
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::{Id, ROWS, Step, bounds, done, look, undone};
+use super::{Id, ROWS, Settled, Step, bounds, done, look, undone};
 use crate::event::Range;
 use crate::parking::Reason;
 use crate::span::Span;
@@ -17,7 +17,7 @@ use crate::statement::{Statement, among};
 pub struct Events {
     client_id: i32,
     webhook_id: Uuid,
-    statuses: Vec<&'static str>,
+    statuses: &'static [&'static str],
     span: Span,
     /// What is left of it.
     range: Range,
@@ -38,12 +38,11 @@ struct Row {
 }
 
 impl Events {
-    /// Of events of these statuses, of which `pending` is none.
     pub async fn begin(
         conn: &mut AsyncPgConnection,
         client_id: i32,
         webhook_id: Uuid,
-        statuses: &[&'static str],
+        settled: Settled,
         span: Span,
     ) -> QueryResult<Self> {
         let mut range = Range::of(conn, client_id, webhook_id, span, SLACK).await?;
@@ -51,7 +50,7 @@ impl Events {
         Ok(Self {
             client_id,
             webhook_id,
-            statuses: statuses.to_vec(),
+            statuses: settled.statuses(),
             span,
             range,
             tries: 0,
@@ -89,7 +88,7 @@ impl Events {
                  ORDER BY e.sequence LIMIT ?) AS e
              ORDER BY e.sequence LIMIT ?",
         )
-        .bind::<Array<Text>, _>(&self.statuses)
+        .bind::<Array<Text>, _>(self.statuses)
         .bind::<SqlUuid, _>(self.webhook_id)
         .bind::<Integer, _>(self.client_id)
         .bind::<BigInt, _>(self.range.after)
@@ -111,7 +110,7 @@ impl Events {
         }
         let requeued = conn
             .transaction(async |conn| {
-                let requeued = requeue(conn, ids, &self.statuses).await?;
+                let requeued = requeue(conn, ids, self.statuses).await?;
                 match look(conn, self.webhook_id).await? {
                     true => Ok(requeued.len()),
                     false => Err(RollbackTransaction),

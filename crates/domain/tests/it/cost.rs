@@ -7,7 +7,7 @@ use domain::claim::{Release, claim, claim_due, claim_probes, put_off, release};
 use domain::parking::{park_followers, release_parked, set_aside};
 use domain::partition::maintain;
 use domain::record::{Outcome, Record, record};
-use domain::replay::{Deletion, Events, Letters, Step};
+use domain::replay::{Deletion, Events, Letters, Settled, Step};
 use domain::span::Span;
 use domain::statement::Statement;
 use domain::stats::Stats;
@@ -281,7 +281,7 @@ async fn a_step_of_a_replay_reads_its_rows_and_no_more() {
                 let span = Span::default();
                 let step = match way {
                     "replay" => {
-                        Events::begin(conn, client, webhook, &["failed"], span)
+                        Events::begin(conn, client, webhook, Settled::Failed, span)
                             .await?
                             .step(conn)
                             .await?

@@ -4,7 +4,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use domain::claim::claim;
 use domain::parking::release_parked;
 use domain::record::{Outcome, record};
-use domain::replay::{Deletion, Events, Letters, Step};
+use domain::replay::{Deletion, Events, Letters, Settled, Step};
 use domain::schema::{whatsapp_dead_letters as dead_letters, whatsapp_webhook_events as events};
 use domain::span::Span;
 use domain::verify;
@@ -34,9 +34,9 @@ async fn settle(world: &World, names: &[&str]) -> Vec<Uuid> {
     ids
 }
 
-async fn begin(world: &World, statuses: &[&'static str], span: Span) -> Events {
+async fn begin(world: &World, settled: Settled, span: Span) -> Events {
     let mut conn = world.conn().await;
-    Events::begin(&mut conn, world.client.id, world.webhook.id, statuses, span)
+    Events::begin(&mut conn, world.client.id, world.webhook.id, settled, span)
         .await
         .unwrap()
 }
@@ -96,7 +96,7 @@ async fn what_failed_is_parked_anew_and_flows() {
     let pending = world.accept(&["pending"]).await[0];
     assert_eq!(count_letters(&mut conn).await, 2);
 
-    let failed = begin(&world, &["failed"], Span::default()).await;
+    let failed = begin(&world, Settled::Failed, Span::default()).await;
     assert_eq!(all(&mut conn, failed).await, 2);
     assert_eq!(parked(&mut conn).await, [ids[1], ids[3]]);
     assert_eq!(count_letters(&mut conn).await, 0);
@@ -106,7 +106,7 @@ async fn what_failed_is_parked_anew_and_flows() {
     assert_eq!(release_parked(&mut conn, 10).await.unwrap(), 2);
     assert_kept(&mut conn).await;
 
-    let rest = begin(&world, &["failed", "delivered"], Span::default()).await;
+    let rest = begin(&world, Settled::All, Span::default()).await;
     assert_eq!(
         all(&mut conn, rest).await,
         2,
@@ -146,7 +146,7 @@ async fn a_span_of_many_events_is_found_and_nothing_else() {
             .get_result(&mut conn)
             .await
             .unwrap();
-        let span = begin(&world, &["delivered"], Span { since, until }).await;
+        let span = begin(&world, Settled::Delivered, Span { since, until }).await;
         assert_eq!(
             all(&mut conn, span).await as i64,
             expected,
@@ -169,7 +169,7 @@ async fn an_event_that_another_holds_is_tried_again_and_not_waited_for() {
     );
     holder.batch_execute(&hold).await.unwrap();
 
-    let mut both = begin(&world, &["failed", "delivered"], Span::default()).await;
+    let mut both = begin(&world, Settled::All, Span::default()).await;
     assert_eq!(both.step(&mut conn).await.unwrap(), Step::Held(2));
     assert_eq!(both.step(&mut conn).await.unwrap(), Step::Held(0));
     holder.batch_execute("COMMIT").await.unwrap();
@@ -185,7 +185,7 @@ async fn what_is_held_for_long_is_left_to_its_holder() {
     settle(&world, &["A"]).await;
     let hold = "BEGIN; SELECT FROM whatsapp_webhook_events FOR UPDATE";
     holder.batch_execute(hold).await.unwrap();
-    let mut delivered = begin(&world, &["delivered"], Span::default()).await;
+    let mut delivered = begin(&world, Settled::Delivered, Span::default()).await;
     let mut held = 0;
     while delivered.step(&mut conn).await.unwrap() == Step::Held(0) {
         held += 1;
@@ -200,7 +200,7 @@ async fn nothing_is_parked_for_a_webhook_that_takes_nothing() {
         let world = World::new().await;
         let mut conn = world.conn().await;
         settle(&world, &["A", "B"]).await;
-        let mut events = begin(&world, &["failed", "delivered"], Span::default()).await;
+        let mut events = begin(&world, Settled::All, Span::default()).await;
         let mut letters = letters(&world).await;
         let (client, webhook) = (world.client.id, world.webhook.id);
         match deleted {

@@ -8,7 +8,7 @@ use domain::ids;
 use domain::message::NewMessage;
 use domain::parking::{Reason, park_followers, release_parked, set_aside};
 use domain::record::{Outcome, record};
-use domain::replay::{Deletion, Events, Letters};
+use domain::replay::{Deletion, Events, Letters, Settled};
 use domain::span::Span;
 use domain::verify::{self, Finding, Rule};
 use domain::webhook::{Changes, Webhook};
@@ -374,7 +374,7 @@ async fn traffic(world: &World, round: usize) {
         release(&mut conn, &releases).await.unwrap();
     }
     let (client, webhook) = (world.client.id, world.webhook.id);
-    let mut again = Events::begin(&mut conn, client, webhook, &["failed"], Span::default())
+    let mut again = Events::begin(&mut conn, client, webhook, Settled::Failed, Span::default())
         .await
         .unwrap();
     let mut letters = Letters::begin(&mut conn, client, webhook, Span::default())
