@@ -1,4 +1,4 @@
-DROP INDEX whatsapp_messages_message;
+DROP INDEX whatsapp_messages_id;
 CREATE INDEX whatsapp_messages_message ON whatsapp_messages (connection_id, message_id);
 DROP INDEX whatsapp_webhook_events_unstored;
 CREATE INDEX whatsapp_webhook_events_receipts ON whatsapp_webhook_events (webhook_id, message_id)

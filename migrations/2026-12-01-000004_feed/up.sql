@@ -3,14 +3,5 @@
 ALTER TABLE whatsapp_delivery_attempts ADD COLUMN sequence bigint;
 ALTER TABLE whatsapp_delivery_attempts
     ALTER COLUMN sequence SET DEFAULT nextval('whatsapp_webhook_events_sequence');
-DO $$
-DECLARE
-    partition regclass;
-BEGIN
-    FOR partition IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'whatsapp_delivery_attempts'::regclass
-    LOOP
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN sequence SET DEFAULT nextval(''whatsapp_webhook_events_sequence'')',
-                       partition);
-    END LOOP;
-END $$;
-CREATE INDEX whatsapp_delivery_attempts_feed ON whatsapp_delivery_attempts (webhook_id, sequence);
+CREATE INDEX whatsapp_delivery_attempts_feed ON whatsapp_delivery_attempts (webhook_id, sequence)
+    WHERE sequence IS NOT NULL;

@@ -67,6 +67,8 @@ impl Application {
         let readiness = readiness(&database, &redis);
         let workers = available_parallelism().map_or(1, NonZeroUsize::get);
         let connections = config.limits.connections.get().div_ceil(workers);
+        let streams = Streams::default();
+        tokio::spawn(streams.clone().look(database.clone()));
         let state = Data::new(State {
             database,
             doorbell: Doorbell::new(redis.clone()),
@@ -75,7 +77,7 @@ impl Application {
             receivers: config.receivers,
             media: Media::new(config.media)?,
             uploads: Arc::new(Semaphore::new(UPLOADS)),
-            streams: Streams::default(),
+            streams,
             closing: shutdown.soft().clone(),
             gateway_wait: config.gateway_wait,
             attempt_wait: config.attempt_wait,

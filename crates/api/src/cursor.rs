@@ -6,7 +6,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use domain::event::Range;
+use domain::event::{Range, TOTAL_CAP};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 use utoipa::openapi::RefOr;
@@ -67,15 +67,16 @@ impl FromStr for EventCursor {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes: [u8; 32] = read('e', text).ok_or(REFUSED)?;
         let (numbers, mark) = bytes.as_chunks().0.split_at(3);
-        let number = |place: usize| i64::from_be_bytes(numbers[place]);
-        Ok(Self {
-            range: Range {
-                after: number(0),
-                before: number(1),
-            },
-            total: number(2),
-            mark: mark[0],
-        })
+        let [after, before, total] =
+            [0, 1, 2].map(|place: usize| i64::from_be_bytes(numbers[place]));
+        match (0..=TOTAL_CAP).contains(&total) {
+            true => Ok(Self {
+                range: Range { after, before },
+                total,
+                mark: mark[0],
+            }),
+            false => Err(REFUSED),
+        }
     }
 }
 

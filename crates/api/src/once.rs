@@ -7,7 +7,6 @@
 //! What is begun under a key is brought to its end also when nobody waits for it any more: that is when the client
 //! asks again.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::body::{BoxBody, to_bytes};
@@ -20,7 +19,7 @@ use actix_web::web::Data;
 use actix_web::{Error, HttpResponse};
 use bytes::Bytes;
 use domain::idempotency::{Answer, Claim, Request, fingerprint};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
 use crate::auth::Caller;
@@ -30,6 +29,9 @@ use crate::state::State;
 
 /// Between two renewals of a claim: some may fail before it runs out.
 const RENEWAL: Duration = Duration::from_secs(5);
+/// For writing an answer down, and between two attempts at it.
+const KEEPING: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_secs(1);
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -118,14 +120,15 @@ async fn first(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, Error> {
-    let answered = {
-        let mut answer = pin!(next.call(request));
+    let renewing = async {
         loop {
-            match timeout(RENEWAL, &mut answer).await {
-                Ok(answered) => break answered,
-                Err(_) => noted(renew(&state, &claim).await),
-            }
+            sleep(RENEWAL).await;
+            noted(renew(&state, &claim).await);
         }
+    };
+    let answered = tokio::select! {
+        answered = next.call(request) => answered,
+        () = renewing => unreachable!("it has no end"),
     };
     match answered {
         Ok(response) if response.status().is_success() => {
@@ -138,7 +141,7 @@ async fn first(
                 content_type: content_type.and_then(|value| Some(value.to_str().ok()?.to_owned())),
                 body: body.to_vec(),
             };
-            noted(keep(&state, claim, &answer).await);
+            noted(keep(&state, &claim, &answer).await);
             Ok(ServiceResponse::new(request, head.set_body(body)).map_into_boxed_body())
         }
         refused => {
@@ -153,9 +156,21 @@ async fn renew(state: &State, claim: &Claim) -> Result<(), ApiError> {
     Ok(claim.renew(&mut conn).await?)
 }
 
-async fn keep(state: &State, claim: Claim, answer: &Answer) -> Result<(), ApiError> {
-    let mut conn = state.connection().await?;
-    Ok(claim.keep(&mut conn, &state.keyring, answer).await?)
+/// An answer that is not kept is asked for again, and done again. So it is tried more than once, while the claim
+/// stands.
+async fn keep(state: &State, claim: &Claim, answer: &Answer) -> Result<(), ApiError> {
+    let end = Instant::now() + KEEPING;
+    loop {
+        let kept = async {
+            let mut conn = state.connection().await?;
+            Ok::<_, ApiError>(claim.keep(&mut conn, &state.keyring, answer).await?)
+        };
+        match kept.await {
+            Err(error) if Instant::now() < end => noted(Err(error)),
+            kept => return kept,
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 async fn release(state: &State, claim: Claim) -> Result<(), ApiError> {

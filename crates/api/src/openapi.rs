@@ -11,6 +11,8 @@ use serde_json::Value;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, openapi};
 
+use domain::feed::Delivery;
+
 use crate::error::Problem;
 use crate::handlers::{
     clients, connections, dead_letters, docs, events, health, media, pairing, replays, samples,
@@ -34,7 +36,7 @@ use crate::handlers::{
         (name = "Deliveries", description = "What Recado sends to you."),
     ),
     security(("bearer" = [])),
-    components(schemas(Problem)),
+    components(schemas(Problem, Delivery)),
     modifiers(&Shared),
     paths(
         webhooks::register,

@@ -2,7 +2,10 @@
 //! sequence that both take a number from.
 //!
 //! A number is taken a moment before its row can be seen, and a greater one may be seen before it. Nothing is told until
-//! all numbers up to it belong to transactions that have ended: see [`Horizon`].
+//! whoever may have taken a number up to it has ended: see [`Horizon`].
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
@@ -51,64 +54,91 @@ pub struct Delivery {
 }
 
 /// Of each kind, that are read at once.
-const MOST: i64 = 500;
+const MOST: i64 = 200;
 
 /// Up to which number everything can be seen that ever will be.
 #[derive(Debug, Default)]
 pub struct Horizon {
-    /// The last number that was taken when it was looked at before.
-    taken: Option<i64>,
-    /// A number, and the transaction before which all must have ended for it to be behind the horizon. Whoever took a
-    /// number by one look has begun to write by the next, so that it is known as a transaction.
-    awaited: Option<(i64, i64)>,
-    reached: i64,
+    awaited: Option<Awaited>,
+    reached: Option<i64>,
 }
 
-#[derive(QueryableByName)]
-struct Look {
-    #[diesel(sql_type = BigInt)]
-    taken: i64,
-    #[diesel(sql_type = BigInt)]
-    oldest: i64,
-    #[diesel(sql_type = BigInt)]
-    next: i64,
+/// A number is reached when all have ended who were writing after it had been taken.
+#[derive(Debug)]
+struct Awaited {
+    number: i64,
+    writers: HashSet<String>,
+    since: Instant,
 }
 
-impl Look {
-    async fn take(conn: &mut AsyncPgConnection) -> QueryResult<Self> {
-        Statement::new(
-            "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS taken,
-                 pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
-                 pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next
-             FROM whatsapp_webhook_events_sequence",
-        )
-        .get_result(conn)
-        .await
-    }
-}
+/// None of ours takes as long. Somebody else's transaction on our tables may never end.
+const LONGEST: Duration = Duration::from_secs(30);
 
 impl Horizon {
-    /// Looks again, a moment later; the number up to which all is to be seen. It is some looks behind.
-    pub async fn look(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<i64> {
-        let look = Look::take(conn).await?;
-        self.note(&look);
+    /// Looks once more; the number up to which all is to be seen, once one is known.
+    pub async fn look(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<Option<i64>> {
+        // In this order: who took a number has been writing since before.
+        let number = last_number(conn).await?;
+        let writers = writers(conn).await?;
+        self.note(number, writers, Instant::now());
         Ok(self.reached)
     }
 
-    fn note(&mut self, look: &Look) {
-        if let Some((number, _)) = self.awaited.take_if(|(_, before)| look.oldest >= *before) {
-            self.reached = number;
+    fn note(&mut self, number: i64, writers: HashSet<String>, now: Instant) {
+        let is_over = |awaited: &mut Awaited| {
+            awaited.writers.retain(|writer| writers.contains(writer));
+            awaited.writers.is_empty() || now - awaited.since > LONGEST
+        };
+        if let Some(awaited) = self.awaited.take_if(is_over) {
+            self.reached = Some(awaited.number);
         }
-        if self.awaited.is_none() {
-            self.awaited = self.taken.map(|taken| (taken, look.next));
+        match self.awaited {
+            Some(_) => {}
+            None if writers.is_empty() => self.reached = Some(number),
+            None => {
+                self.awaited = Some(Awaited {
+                    number,
+                    writers,
+                    since: now,
+                });
+            }
         }
-        self.taken = Some(look.taken);
     }
 }
 
-/// The last number that was taken: what happens from now on has greater ones.
-pub async fn now(conn: &mut AsyncPgConnection) -> QueryResult<i64> {
-    Ok(Look::take(conn).await?.taken)
+/// The last number that was taken.
+async fn last_number(conn: &mut AsyncPgConnection) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Last {
+        #[diesel(sql_type = BigInt)]
+        number: i64,
+    }
+    let last: Last = Statement::new(
+        "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS number
+         FROM whatsapp_webhook_events_sequence",
+    )
+    .get_result(conn)
+    .await?;
+    Ok(last.number)
+}
+
+/// The transactions that may have inserted into either table: each holds this lock on it from before it takes its first
+/// number until what it did can be seen (<https://www.postgresql.org/docs/current/explicit-locking.html>).
+async fn writers(conn: &mut AsyncPgConnection) -> QueryResult<HashSet<String>> {
+    #[derive(QueryableByName)]
+    struct Holder {
+        #[diesel(sql_type = Text)]
+        writer: String,
+    }
+    let holders: Vec<Holder> = Statement::new(
+        "SELECT DISTINCT virtualtransaction AS writer FROM pg_locks
+         WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND relation IN ('whatsapp_webhook_events'::regclass, 'whatsapp_delivery_attempts'::regclass)",
+    )
+    .load(conn)
+    .await?;
+    Ok(holders.into_iter().map(|holder| holder.writer).collect())
 }
 
 /// What happened behind the number `after` and up to `through`, or some of it, and the number up to which that is all:
@@ -178,24 +208,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_reached_when_all_that_wrote_by_the_next_look_have_ended() {
-        let mut horizon = Horizon::default();
-        let mut look = |taken, oldest, next| {
-            horizon.note(&Look {
-                taken,
-                oldest,
-                next,
-            });
+    fn a_number_is_reached_when_all_who_were_writing_have_ended() {
+        let (mut horizon, mut now) = (Horizon::default(), Instant::now());
+        let mut look = |number, writers: &[&str]| {
+            now += Duration::from_secs(1);
+            let writers = writers.iter().map(ToString::to_string).collect();
+            horizon.note(number, writers, now);
             horizon.reached
         };
-        // 10 is taken by transaction 3, which is seen from the next look on.
-        assert_eq!(look(10, 3, 3), 0);
-        assert_eq!(look(12, 3, 5), 0);
-        assert_eq!(look(12, 3, 9), 0, "3 is under way");
-        assert_eq!(look(15, 5, 9), 10);
-        // 12 was taken when all before 9 had begun.
-        assert_eq!(look(15, 8, 9), 10);
-        assert_eq!(look(15, 9, 9), 12);
-        assert_eq!(look(15, 9, 9), 15);
+        assert_eq!(look(10, &["3/1"]), None);
+        assert_eq!(look(12, &["3/1", "4/7"]), None);
+        assert_eq!(look(15, &["3/2", "4/7"]), Some(10), "3/1 has ended");
+        assert_eq!(look(15, &["4/7"]), Some(10));
+        assert_eq!(look(15, &[]), Some(15));
+        assert_eq!(look(16, &[]), Some(16));
+        // One that does not end holds nobody up for ever.
+        let stuck: Vec<_> = (0..40).map(|_| look(20, &["5/1"])).collect();
+        assert_eq!((stuck[29], stuck[39]), (Some(16), Some(20)));
     }
 }

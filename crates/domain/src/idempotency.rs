@@ -4,7 +4,7 @@
 //! can be taken over, since its holder may be gone; what that one still writes is nothing then.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -107,7 +107,7 @@ impl Claim {
 
     /// The request is done.
     pub async fn keep(
-        self,
+        &self,
         conn: &mut AsyncPgConnection,
         keyring: &Keyring,
         answer: &Answer,
@@ -202,11 +202,26 @@ impl Request {
     }
 }
 
+/// Rows that are deleted at once.
+const ROWS: i64 = 5000;
+
 /// Forgets those whose day is over.
 pub async fn tidy(conn: &mut AsyncPgConnection) -> QueryResult<usize> {
-    Statement::new("DELETE FROM idempotency_keys WHERE claimed_until < now() - interval '1 day'")
+    let mut all = 0;
+    loop {
+        let deleted = Statement::new(
+            "DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
+                 SELECT ctid FROM idempotency_keys WHERE claimed_until < now() - interval '1 day' LIMIT ?))
+                 AND claimed_until < now() - interval '1 day'",
+        )
+        .bind::<BigInt, _>(ROWS)
         .execute(conn)
-        .await
+        .await?;
+        all += deleted;
+        if (deleted as i64) < ROWS {
+            return Ok(all);
+        }
+    }
 }
 
 /// The name that a row's values are sealed by.

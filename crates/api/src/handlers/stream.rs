@@ -8,32 +8,31 @@ use actix_web::http::header::{HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use domain::feed::{self, Happening, Horizon};
+use domain::feed::{self, Happening};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::events::EventBody;
 use super::webhooks;
 use crate::auth::{self, Caller};
-use crate::error::ApiError;
+use crate::error::{ApiError, Kind};
 use crate::extract::{LastEventId, Query};
 use crate::openapi::answers;
 use crate::state::State;
-use crate::streams::{self, Room};
+use crate::streams::{self, Full, OUTAGE, PAUSE, Room};
 
-/// Between two looks at how far all is to be seen.
-const PAUSE: Duration = Duration::from_millis(200);
 /// Between two looks at what happened, when nothing did for a while. At any time it is nine times what the last one took
 /// at least, which is more for those who have many webhooks.
 const IDLE: Duration = Duration::from_secs(1);
-/// Before it is asked again, when it did not answer.
-const OUTAGE: Duration = Duration::from_secs(2);
 /// Without anything else, something is sent so often, that a connection that is gone is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A token that is revoked, or whose time is over, is found out in less.
-const TRUST: Duration = Duration::from_millis(800);
+const TRUST: Duration = Duration::from_millis(500);
+/// For a first look at how far all is to be seen. What is waited for is a write that was begun before.
+const BEGIN: Duration = Duration::from_secs(40);
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -47,9 +46,9 @@ pub(crate) struct Wanted {
 /// Follow what happens
 ///
 /// Server-sent events, from now on: an `event` for each event that is committed, as lists of events show it, and a
-/// `delivery` for each attempt that is recorded. They come in one order, about a second late. Each has an `id`: say the
-/// last one as `Last-Event-ID`, and the stream goes on behind it, as far back as events are kept; nothing is missed and nothing comes
-/// twice. A webhook that is deleted is left out.
+/// `delivery` (the schema `Delivery`) for each attempt that is recorded. They come in one order, about a second late; half a
+/// minute, if the database is held up. Each has an `id`: say the last one as `Last-Event-ID`, and the stream goes on behind
+/// it, as far back as events are kept. A webhook that is deleted is left out.
 #[utoipa::path(
     get,
     path = "/api/events/stream",
@@ -71,23 +70,10 @@ pub(crate) async fn follow(
     Query(wanted): Query<Wanted>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let room = state.streams.room(client.id).ok_or_else(|| {
-        let most = streams::MOST;
-        let detail = format!("You have {most} streams open, and may have no more.");
-        ApiError::plain(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, "10")
-    })?;
-    let now = {
+    let room = state.streams.room(client.id).map_err(refused)?;
+    if let Some(webhook_id) = wanted.webhook_id {
         let mut conn = state.connection().await?;
-        if let Some(webhook_id) = wanted.webhook_id {
-            webhooks::find(&mut conn, client.id, webhook_id).await?;
-        }
-        feed::now(&mut conn).await?
-    };
-    if last.is_some_and(|last| last > now) {
-        return Err(ApiError::field(
-            LastEventId::NAME,
-            "is not an id of this stream",
-        ));
+        webhooks::find(&mut conn, client.id, webhook_id).await?;
     }
     let mut answer = HttpResponse::Ok();
     answer
@@ -97,11 +83,19 @@ pub(crate) async fn follow(
     if request.method() == Method::HEAD {
         return Ok(answer.finish());
     }
+    let mut reached = state.streams.reached();
+    let begin = timeout(BEGIN, reached.wait_for(Option::is_some)).await;
+    let begin = begin.ok().and_then(|begin| *begin.ok()?);
+    let begin = begin.ok_or_else(|| {
+        let detail = "It is not known yet from where on there is something to tell.";
+        ApiError::unavailable(Kind::Status, detail)
+    })?;
     let follower = Follower {
         client_id: client.id,
         webhook_id: wanted.webhook_id,
-        after: last.unwrap_or(now),
-        horizon: Horizon::default(),
+        // After a disaster numbers may be lower than they were.
+        after: last.map_or(begin, |last| last.min(begin)),
+        reached,
         headers: request.headers().clone(),
         trusted: Instant::now(),
         look_at: Instant::now(),
@@ -118,6 +112,19 @@ pub(crate) async fn follow(
     Ok(answer.streaming(Box::pin(chunks)))
 }
 
+fn refused(full: Full) -> ApiError {
+    match full {
+        Full::OfClient => {
+            let most = streams::OF_CLIENT;
+            let detail = format!("You have {most} streams open, and may have no more.");
+            ApiError::plain(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, "10")
+        }
+        Full::OfAll => {
+            ApiError::unavailable(Kind::Status, "There are as many streams as there may be.")
+        }
+    }
+}
+
 /// One client's place in what happens.
 struct Follower {
     state: Data<State>,
@@ -125,7 +132,7 @@ struct Follower {
     webhook_id: Option<Uuid>,
     /// All up to this number was told.
     after: i64,
-    horizon: Horizon,
+    reached: watch::Receiver<Option<i64>>,
     /// Of the request: they carry the token.
     headers: HeaderMap,
     /// When the token was looked at.
@@ -178,12 +185,13 @@ impl Follower {
             auth::identify(&self.state, &self.headers).await?;
             self.trusted = Instant::now();
         }
-        let mut conn = self.state.connection().await?;
-        let through = self.horizon.look(&mut conn).await?;
+        let through = self.reached.borrow().unwrap_or(self.after);
+        self.after = self.after.min(through);
         let began = Instant::now();
-        if through <= self.after || began < self.read_at {
+        if through == self.after || began < self.read_at {
             return Ok(Vec::new());
         }
+        let mut conn = self.state.connection().await?;
         let (happened, through) = feed::read(
             &mut conn,
             self.client_id,

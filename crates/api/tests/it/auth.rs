@@ -156,9 +156,20 @@ async fn a_revoked_token_and_a_deactivated_client_are_refused_at_once() {
     let acme = api.tenant("acme").await;
     let other = api.tenant("other").await;
     let mut conn = api.conn().await;
+    let second = Api::start_with(&[
+        ("DATABASE_URL", api.database.url()),
+        ("REDIS_URL", api.redis.url()),
+    ])
+    .await;
+    let at_second = async || {
+        let request = second.request(Method::GET, "/me");
+        Answer::of(request.bearer_auth(acme.token.expose_secret())).await
+    };
+    at_second().await.ok();
     let tokens = Token::list(&mut conn, acme.id).await.unwrap();
     Token::revoke(&mut conn, tokens[0].id).await.unwrap();
     acme.get("/me").await.problem(401);
+    at_second().await.problem(401);
 
     other.get("/me").await.ok();
     Client::deactivate(&mut conn, other.id).await.unwrap();
