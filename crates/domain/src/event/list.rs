@@ -156,12 +156,36 @@ impl List {
 
     /// How many there are, up to [`TOTAL_CAP`].
     pub async fn count(&self, conn: &mut AsyncPgConnection) -> QueryResult<i64> {
+        if self.ids.is_some() || !self.is_dated() {
+            return self.count_in(conn, self.range, self.is_dated()).await;
+        }
+        // What is within the span whatever the slack is counted in the index, and only what may be is looked at.
+        let (client, webhook) = (self.client_id, self.webhook_id);
+        let within = Range::within(conn, client, webhook, self.span, SLACK).await?;
+        if within.is_empty() {
+            return self.count_in(conn, self.range, true).await;
+        }
+        let mut count = self.count_in(conn, within, false).await?;
+        for rest in self.range.without(within) {
+            if count < TOTAL_CAP {
+                count += self.count_in(conn, rest, true).await?;
+            }
+        }
+        Ok(count.min(TOTAL_CAP))
+    }
+
+    async fn count_in(
+        &self,
+        conn: &mut AsyncPgConnection,
+        range: Range,
+        dated: bool,
+    ) -> QueryResult<i64> {
         let texts = over!(
             "SELECT count(*) AS number FROM (SELECT",
             "e.sequence",
             "LIMIT ?) AS capped"
         );
-        let counted = self.query(texts, self.range, TOTAL_CAP);
+        let counted = self.query(texts, range, dated, TOTAL_CAP);
         let counted = counted.bind::<BigInt, _>(TOTAL_CAP);
         Ok(counted.get_result::<Number>(conn).await?.number)
     }
@@ -181,7 +205,7 @@ impl List {
                 "e.sequence",
                 "ORDER BY e.sequence DESC OFFSET ? LIMIT 1"
             );
-            let last = self.query(texts, range, offset);
+            let last = self.query(texts, range, self.is_dated(), offset);
             let last = last.bind::<BigInt, _>(offset - 1);
             match last.get_result::<Number>(conn).await.optional()? {
                 Some(last) => range.before = last.number,
@@ -189,19 +213,23 @@ impl List {
             }
         }
         let texts = over!("SELECT e.*", "e.*", "ORDER BY e.sequence DESC LIMIT ?");
-        let page = self.query(texts, range, limit).bind::<BigInt, _>(limit);
+        let page = self.query(texts, range, self.is_dated(), limit);
+        let page = page.bind::<BigInt, _>(limit);
         page.load(conn).await
     }
 
+    fn is_dated(&self) -> bool {
+        self.ids.is_some() || self.span.since.is_some() || self.span.until.is_some()
+    }
+
     /// With all binds but those of the tail; `most` of each status.
-    fn query(&self, texts: Texts, range: Range, most: i64) -> Statement<'_> {
+    fn query(&self, texts: Texts, range: Range, dated: bool, most: i64) -> Statement<'_> {
         let Self {
             statuses,
             span,
             ids,
             ..
         } = self;
-        let dated = ids.is_some() || span.since.is_some() || span.until.is_some();
         let text = match ids {
             Some(_) => texts.of_message,
             None if dated => texts.dated,

@@ -58,6 +58,43 @@ impl Range {
         Ok(range)
     }
 
+    /// Where none of the events are that were committed outside of the span.
+    pub(super) async fn within(
+        conn: &mut AsyncPgConnection,
+        client_id: i32,
+        webhook_id: Uuid,
+        span: Span,
+        slack: TimeDelta,
+    ) -> QueryResult<Self> {
+        let mut range = Self::ALL;
+        if let Some(since) = span.since {
+            let ends = Self::around(conn, client_id, webhook_id, since + slack).await?;
+            range.after = ends.before.saturating_sub(1);
+        }
+        if let Some(until) = span.until {
+            let ends = Self::around(conn, client_id, webhook_id, until - slack).await?;
+            range.before = ends.after.saturating_add(1);
+        }
+        Ok(range)
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.before <= self.after.saturating_add(1)
+    }
+
+    /// What of this is on either side of the other, which is not empty.
+    pub(super) fn without(self, other: Self) -> impl Iterator<Item = Self> {
+        let older = Self {
+            after: self.after,
+            before: other.after.saturating_add(1),
+        };
+        let newer = Self {
+            after: other.before.saturating_sub(1),
+            before: self.before,
+        };
+        [older, newer].into_iter().filter(|range| !range.is_empty())
+    }
+
     /// The ends of few sequences of the webhook's, among which the events of that moment are.
     async fn around(
         conn: &mut AsyncPgConnection,
