@@ -13,7 +13,7 @@ pub struct Retention {
     days: Option<u32>,
 }
 
-/// What the dispatchers do every hour. `retention_days`: theirs; `None` keeps everything.
+/// What the dispatchers do every hour with the tables that grow. `retention_days`: theirs; `None` keeps everything.
 pub(super) async fn run(
     command: &Retention,
     conn: &mut AsyncPgConnection,
