@@ -173,19 +173,18 @@ pub async fn read(
         through = last.sequence;
     }
     let deliveries: Vec<Delivery> = Statement::new(
-        "SELECT a.*, e.status FROM whatsapp_webhooks w
-         CROSS JOIN LATERAL (
+        "SELECT a.*, e.status FROM (
              SELECT * FROM whatsapp_delivery_attempts a
-             WHERE a.webhook_id = w.id AND a.sequence > ? AND a.sequence <= ?
+             WHERE a.client_id = ? AND a.sequence > ? AND a.sequence <= ?
+                 AND a.webhook_id = coalesce(?, a.webhook_id)
+                 AND (SELECT deleted_at IS NULL FROM whatsapp_webhooks w WHERE w.id = a.webhook_id)
              ORDER BY a.sequence LIMIT ?) AS a
          LEFT JOIN whatsapp_webhook_events e ON e.id = a.event_id
-         WHERE w.client_id = ? AND w.id = coalesce(?, w.id) AND w.deleted_at IS NULL
-         ORDER BY a.sequence LIMIT ?",
+         ORDER BY a.sequence",
     )
+    .bind::<Integer, _>(client_id)
     .bind::<BigInt, _>(after)
     .bind::<BigInt, _>(through)
-    .bind::<BigInt, _>(MOST)
-    .bind::<Integer, _>(client_id)
     .bind::<Nullable<SqlUuid>, _>(webhook_id)
     .bind::<BigInt, _>(MOST)
     .load(conn)

@@ -4,6 +4,7 @@ use chrono::{DateTime, Days, TimeDelta, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use domain::event::{Event, Filter, List, Range, Status};
 use domain::event_type::EventType;
+use domain::feed;
 use domain::partition::maintain;
 use domain::sample;
 use domain::span::Span;
@@ -311,4 +312,44 @@ async fn page(
     })
     .await
     .unwrap()
+}
+
+#[tokio::test]
+async fn who_follows_what_happens_reads_what_is_new() {
+    let world = World::new().await;
+    let mut conn = world.conn().await;
+    for days in [0, 4, 9, 14, 19, 24] {
+        let day = Utc::now() - Days::new(days);
+        maintain(&mut conn, day, None).await.unwrap();
+    }
+    seed(&world, 100_000, "make_interval(secs => 18 * (100000 - n))").await;
+    world
+        .sql(
+            "INSERT INTO whatsapp_delivery_attempts (id, event_id, client_id, webhook_id, attempt, started_at,
+                 duration_ms, superseded, probe)
+             SELECT id, id, client_id, webhook_id, 1, created_at, 1, false, false FROM whatsapp_webhook_events",
+        )
+        .await;
+    let new = world.accept(&["A", "B"]).await;
+    world.sql("VACUUM ANALYZE").await;
+    let last = world.event(new[1]).await.sequence;
+    let client = world.client.id;
+    for (after, most) in [(last, 0), (last - 2, 2), (last - 150_000, 400)] {
+        let (happened, reads) = conn
+            .transaction(async |conn| {
+                let before = read(conn).await;
+                let (happened, _) = feed::read(conn, client, None, after, last).await?;
+                diesel::QueryResult::Ok((happened.len(), since(conn, before).await))
+            })
+            .await
+            .unwrap();
+        assert!(
+            happened <= most && (happened > 0) == (most > 0),
+            "{happened} of {after}"
+        );
+        assert!(
+            reads.0 < 10 && reads.1 <= 1000,
+            "{reads:?} rows to tell of {happened}"
+        );
+    }
 }
