@@ -44,7 +44,7 @@ async fn live(context: Context<Config>) -> anyhow::Result<()> {
         metrics,
     } = context;
     match config.fail.as_deref() {
-        Some("panic") => panic!("told to"),
+        Some("panic") => panic!("told to by 5511999999999"),
         Some(_) => anyhow::bail!("told to"),
         None => {}
     }

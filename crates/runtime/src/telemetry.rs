@@ -1,6 +1,7 @@
 //! Logs and metrics of the process. Logs go to stderr: stdout is for what a command answers.
 
 mod format;
+mod mask;
 
 use std::io::{self, IsTerminal};
 use std::panic;
@@ -11,8 +12,11 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::JsonFields;
 
-use crate::config::{ConfigError, Env};
-use format::WithService;
+use crate::config::{ConfigError, Env, Mode};
+use format::{Fields, WithService};
+
+/// At debug it tells of every parameter of every statement, as bytes.
+const PARAMETERS: &str = "tokio_postgres::query=off";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,33 +44,49 @@ impl FromStr for LogFormat {
 pub struct LogConfig {
     pub format: LogFormat,
     pub filter: EnvFilter,
+    /// Whether logs show phone numbers, and what is written to PostgreSQL.
+    pub payloads: bool,
 }
 
 impl LogConfig {
-    /// Reads `LOG_FORMAT` and `RUST_LOG`.
+    /// Reads `LOG_FORMAT`, `RUST_LOG` and `LOG_PAYLOADS`.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let payloads = env.required("LOG_PAYLOADS")?;
+        if payloads && env.mode() == Mode::Production {
+            return Err(ConfigError::new(
+                "LOG_PAYLOADS",
+                "must not be true in production",
+            ));
+        }
         let filter: String = env.required("RUST_LOG")?;
         let filter = EnvFilter::builder().parse(filter);
-        let filter = filter.map_err(|error| ConfigError::new("RUST_LOG", error))?;
+        let mut filter = filter.map_err(|error| ConfigError::new("RUST_LOG", error))?;
+        if !payloads {
+            let directive = PARAMETERS.parse().expect("a directive");
+            filter = filter.add_directive(directive);
+        }
         Ok(Self {
             format: env.required("LOG_FORMAT")?,
             filter,
+            payloads,
         })
     }
 }
 
 /// Starts logging under the service's name, panics included. Once per process.
 pub fn init(service: &'static str, config: LogConfig) -> anyhow::Result<()> {
+    let masks = !config.payloads;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(config.filter)
         .with_writer(io::stderr);
     let started = match config.format {
         LogFormat::Json => logs
             .fmt_fields(JsonFields::new())
-            .map_event_format(|format| WithService::json(service, format.json()))
+            .map_event_format(|format| WithService::json(service, format.json(), masks))
             .try_init(),
         LogFormat::Text => logs
             .with_ansi(io::stderr().is_terminal())
+            .fmt_fields(Fields { masks })
             .map_event_format(|format| WithService::text(service, format))
             .try_init(),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::connection::Connection;
 use reqwest::Method;
 use serde_json::json;
-use testkit::{Database, Program, RedisDatabase, Signal, eventually};
+use testkit::{Database, Process, Program, RedisDatabase, Signal, eventually};
 use uuid::Uuid;
 
 use crate::world::{Answer, KEY, NUMBER, http};
@@ -185,5 +185,30 @@ async fn the_access_log_has_the_route_and_no_personal_data() {
     span["id"].as_str().unwrap().parse::<Uuid>().unwrap();
     for private in [TOKEN, NUMBER, "recado.invalid", "an-agent", "limit=7"] {
         assert!(!logs.contains(private), "{private}");
+    }
+}
+
+async fn asks(process: &Process, header: &str, value: &str) {
+    let request = http().get(format!("{}/health", process.url("PORT")));
+    let answer = Answer::of(request.header(header, value)).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_number_in_a_log_line_is_masked_unless_a_developer_wants_to_see_it() {
+    let (database, redis) = (Database::create().await, RedisDatabase::acquire().await);
+    for (shown, format) in [(false, "text"), (false, "json"), (true, "json")] {
+        let mut process = service(database.url(), redis.url())
+            .env("LOG_PAYLOADS", shown)
+            .env("LOG_FORMAT", format)
+            .env("RUST_LOG", "debug")
+            .start()
+            .await;
+        asks(&process, "X-Request-Id", "from:5511999999999").await;
+        process.stop().await;
+        let logs = process.logs();
+        assert_eq!(logs.contains("from:5511999999999"), shown, "{logs}");
+        assert_eq!(logs.contains("from:5511*******99"), !shown, "{logs}");
+        assert_eq!(logs.contains("with parameters"), shown, "{logs}");
     }
 }

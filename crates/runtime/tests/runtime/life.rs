@@ -38,6 +38,12 @@ async fn a_bad_value_is_one_line_that_names_the_variable_and_exit_64() {
             "not a valid LogFormat: must be json or text",
         ),
         (
+            "LOG_PAYLOADS",
+            "yes",
+            "not a valid bool: provided string was not `true` or `false`",
+        ),
+        ("LOG_PAYLOADS", "true", "must not be true in production"),
+        (
             "SHUTDOWN_GRACE",
             "-1",
             "not a valid u64: invalid digit found in string",
@@ -95,7 +101,8 @@ async fn a_panic_is_a_log_line_like_any_other() {
     let panicking = Program::new("examples/minimal").env("FAIL", "panic");
     let (code, stderr) = refused(panicking).await;
     assert_ne!(code, Some(0));
-    assert!(stderr.contains(r#""message":"panic: told to""#), "{stderr}");
+    let message = r#""message":"panic: told to by 5511*******99""#;
+    assert!(stderr.contains(message), "{stderr}");
     assert!(stderr.contains("minimal.rs:"), "{stderr}");
 }
 
