@@ -1,5 +1,5 @@
 //! The smallest service: it has an ops port, and a job that takes `JOB` milliseconds when it is
-//! told to stop. `FAIL` makes it fail in one of two ways.
+//! told to stop, in a span. `FAIL` makes it fail in one of two ways.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use runtime::config::{ConfigError, Env, OpsConfig};
 use runtime::ops::{self, Readiness};
 use runtime::{Context, Service, run};
+use tracing::Instrument;
 
 const DEFAULTS: &str = "
 # How long the job in hand takes.
@@ -31,7 +32,7 @@ impl Config {
 
 fn main() -> ExitCode {
     run(
-        Service::new("minimal").defaults(DEFAULTS),
+        Service::new("minimal").defaults(DEFAULTS).traced("minimal"),
         Config::load,
         live,
     )
@@ -51,6 +52,7 @@ async fn live(context: Context<Config>) -> anyhow::Result<()> {
     let address = ops::serve(config.ops, Readiness::new(), metrics, shutdown.clone()).await?;
     tracing::info!(%address, "up");
     shutdown.soft().cancelled().await;
-    shutdown.spawn(tokio::time::sleep(config.job));
+    let job = tracing::debug_span!("job", of = "5511999999999");
+    shutdown.spawn(tokio::time::sleep(config.job).instrument(job));
     Ok(())
 }

@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::config::{ConfigError, Env};
 use crate::shutdown::Shutdown;
-use crate::telemetry::{self, LogConfig};
+use crate::telemetry::{self, TelemetryConfig};
 use crate::tls;
 
 /// `EX_USAGE` of sysexits.h: the configuration is wrong, and starting again won't help.
@@ -23,15 +23,17 @@ const AFTER_HARD_STOP: Duration = Duration::from_secs(1);
 pub struct Service {
     name: &'static str,
     defaults: &'static str,
+    traced: &'static str,
     worker_threads: Option<usize>,
 }
 
 impl Service {
-    /// A service without defaults of its own. The name is on its log lines.
+    /// A service without defaults of its own. The name is on its log lines and traces.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
             defaults: "",
+            traced: "",
             worker_threads: None,
         }
     }
@@ -41,6 +43,12 @@ impl Service {
     #[must_use]
     pub fn defaults(self, defaults: &'static str) -> Self {
         Self { defaults, ..self }
+    }
+
+    /// The crate whose spans are exported, where that is wanted.
+    #[must_use]
+    pub fn traced(self, traced: &'static str) -> Self {
+        Self { traced, ..self }
     }
 
     /// Threads that run its tasks; otherwise there are as many as processors.
@@ -91,12 +99,19 @@ where
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    if let Err(error) = telemetry::init(service.name, settings.log) {
-        let _ = writeln!(std::io::stderr(), "{}: {error:#}", service.name);
-        return ExitCode::FAILURE;
-    }
     tls::install_provider();
-    match live(service, settings.config, settings.grace, body) {
+    let traces = match telemetry::init(service.name, service.traced, settings.telemetry) {
+        Ok(traces) => traces,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{}: {error:#}", service.name);
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = live(service, settings.config, settings.grace, body);
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -107,7 +122,7 @@ where
 
 struct Settings<C> {
     config: C,
-    log: LogConfig,
+    telemetry: TelemetryConfig,
     grace: Duration,
 }
 
@@ -118,7 +133,7 @@ impl<C> Settings<C> {
     ) -> Result<Self, ConfigError> {
         let env = Env::load_with(service.defaults)?;
         Ok(Self {
-            log: LogConfig::from_env(&env)?,
+            telemetry: TelemetryConfig::from_env(&env)?,
             grace: Duration::from_millis(env.required("SHUTDOWN_GRACE")?),
             config: load(&env)?,
         })

@@ -1,7 +1,8 @@
-//! Logs and metrics of the process. Logs go to stderr: stdout is for what a command answers.
+//! Logs, traces and metrics of the process. Logs go to stderr: stdout is for what a command answers.
 
 mod format;
 mod mask;
+mod traces;
 
 use std::io::{self, IsTerminal};
 use std::panic;
@@ -9,11 +10,16 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use reqwest::Url;
 use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::{ConfigError, Env, Mode};
 use format::{Fields, WithService};
+pub(crate) use traces::Traces;
+pub use traces::{continue_trace, note_status};
 
 /// At debug it tells of every parameter of every statement, as bytes.
 const PARAMETERS: &str = "tokio_postgres::query=off";
@@ -39,17 +45,19 @@ impl FromStr for LogFormat {
     }
 }
 
-/// What is logged, and how.
+/// What is logged and traced, and how.
 #[derive(Debug)]
-pub struct LogConfig {
+pub struct TelemetryConfig {
     pub format: LogFormat,
     pub filter: EnvFilter,
     /// Whether logs show phone numbers, and what is written to PostgreSQL.
     pub payloads: bool,
+    /// Where spans are sent.
+    pub traces: Option<Url>,
 }
 
-impl LogConfig {
-    /// Reads `LOG_FORMAT`, `RUST_LOG` and `LOG_PAYLOADS`.
+impl TelemetryConfig {
+    /// Reads `LOG_FORMAT`, `RUST_LOG`, `LOG_PAYLOADS` and `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let payloads = env.required("LOG_PAYLOADS")?;
         if payloads && env.mode() == Mode::Production {
@@ -69,29 +77,37 @@ impl LogConfig {
             format: env.required("LOG_FORMAT")?,
             filter,
             payloads,
+            traces: traces::endpoint(env)?,
         })
     }
 }
 
-/// Starts logging under the service's name, panics included. Once per process.
-pub fn init(service: &'static str, config: LogConfig) -> anyhow::Result<()> {
+/// Starts logging under the service's name, panics included, and the export of the spans of the crate `traced`,
+/// where that is wanted. Once per process.
+pub(crate) fn init(
+    service: &'static str,
+    traced: &'static str,
+    config: TelemetryConfig,
+) -> anyhow::Result<Option<Traces>> {
     let masks = !config.payloads;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(config.filter)
-        .with_writer(io::stderr);
-    let started = match config.format {
-        LogFormat::Json => logs
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = match config.format {
+        LogFormat::Json => lines
             .fmt_fields(JsonFields::new())
             .map_event_format(|format| WithService::json(service, format.json(), masks))
-            .try_init(),
-        LogFormat::Text => logs
+            .boxed(),
+        LogFormat::Text => lines
             .with_ansi(io::stderr().is_terminal())
             .fmt_fields(Fields { masks })
             .map_event_format(|format| WithService::text(service, format))
-            .try_init(),
+            .boxed(),
     };
-    started
-        .map_err(|error| anyhow::anyhow!(error))
+    let traces = config.traces.map(|url| Traces::to(&url, service));
+    let traces = traces.transpose().context(traces::ENDPOINT)?;
+    tracing_subscriber::registry()
+        .with(lines.with_filter(config.filter))
+        .with(traces.as_ref().map(|traces| traces.layer(traced)))
+        .try_init()
         .context("logging")?;
     panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
@@ -102,7 +118,7 @@ pub fn init(service: &'static str, config: LogConfig) -> anyhow::Result<()> {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(location, %backtrace, "panic: {message}");
     }));
-    Ok(())
+    Ok(traces)
 }
 
 /// Upper bounds, in seconds, of the buckets that histograms named `…_seconds` are counted in.

@@ -44,6 +44,11 @@ async fn a_bad_value_is_one_line_that_names_the_variable_and_exit_64() {
         ),
         ("LOG_PAYLOADS", "true", "must not be true in production"),
         (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "collector:4318",
+            "must be http://host[:port][/path], or https://",
+        ),
+        (
             "SHUTDOWN_GRACE",
             "-1",
             "not a valid u64: invalid digit found in string",
