@@ -9,6 +9,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
+use runtime::telemetry;
 use tracing::Span;
 use tracing_actix_web::RootSpanBuilder;
 use uuid::Uuid;
@@ -53,16 +54,21 @@ impl RootSpanBuilder for Access {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let extensions = request.extensions();
         let arrival = extensions.get::<Arrival>();
-        tracing::info_span!(
+        let span = tracing::info_span!(
             "request",
             id = arrival.and_then(|arrival| arrival.id.to_str().ok()),
             method = request.method().as_str(),
             route = route(request.match_pattern()),
             client = tracing::field::Empty,
-        )
+        );
+        let traceparent = request.headers().get("traceparent");
+        if let Some(traceparent) = traceparent.and_then(|header| header.to_str().ok()) {
+            telemetry::continue_trace(&span, traceparent);
+        }
+        span
     }
 
-    fn on_request_end<B: MessageBody>(_: Span, outcome: &Result<ServiceResponse<B>, Error>) {
+    fn on_request_end<B: MessageBody>(span: Span, outcome: &Result<ServiceResponse<B>, Error>) {
         // An error that no handler turned into an answer is one of the HTTP layer below.
         let Ok(response) = outcome else { return };
         let (request, status) = (response.request(), response.status().as_u16());
@@ -70,6 +76,7 @@ impl RootSpanBuilder for Access {
         let arrival = extensions.get::<Arrival>();
         let seconds = arrival.map_or(0.0, |arrival| arrival.at.elapsed().as_secs_f64());
         tracing::info!(status, duration_ms = seconds * 1000.0, "answered");
+        telemetry::note_status(&span, status);
         metrics::histogram!(
             "recado_api_request_duration_seconds",
             "method" => method(request.method()),

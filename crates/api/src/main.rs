@@ -27,7 +27,9 @@ fn main() -> ExitCode {
     let Cli { command, answer } = Cli::parse();
     match command.unwrap_or(Command::Serve) {
         Command::Serve => {
-            let service = Service::new("recado-api").defaults(api::config::DEFAULTS);
+            let service = Service::new("recado-api")
+                .defaults(api::config::DEFAULTS)
+                .traced("api");
             runtime::run(service, Config::from_env, api::app::serve)
         }
         Command::Admin(command) => admin::run(&command, answer),

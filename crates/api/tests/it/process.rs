@@ -1,11 +1,11 @@
 //! The service as a process: how it starts, and how it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::connection::Connection;
 use reqwest::Method;
 use serde_json::json;
-use testkit::{Database, Process, Program, RedisDatabase, Signal, eventually};
+use testkit::{Database, Process, Program, Receiver, RedisDatabase, Signal, eventually, free_port};
 use uuid::Uuid;
 
 use crate::world::{Answer, KEY, NUMBER, http};
@@ -142,7 +142,7 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
     let health = client.get(format!("{}/health", process.url("PORT")));
     health.send().await.unwrap().bytes().await.unwrap();
 
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     assert!(process.stop().await.success());
     assert!(
         start.elapsed() < Duration::from_secs(4),
@@ -211,4 +211,73 @@ async fn a_number_in_a_log_line_is_masked_unless_a_developer_wants_to_see_it() {
         assert_eq!(logs.contains("from:5511*******99"), !shown, "{logs}");
         assert_eq!(logs.contains("with parameters"), shown, "{logs}");
     }
+}
+
+#[tokio::test]
+async fn a_request_is_a_span_in_its_callers_trace() {
+    let (database, redis) = (Database::create().await, RedisDatabase::acquire().await);
+    let collector = Receiver::start().await;
+    let mut process = service(database.url(), redis.url())
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url(""))
+        .start()
+        .await;
+    let (trace, parent) = (*b"\x0a-trace-of-16-\xff\x01", *b"\xff-parent");
+    let traceparent = format!("00-{}-{}-01", hex(&trace), hex(&parent));
+    asks(&process, "traceparent", &traceparent).await;
+    assert!(process.stop().await.success());
+
+    let sent = collector.received_at("/v1/traces");
+    for part in [
+        b"recado-api",
+        b"request".as_slice(),
+        b"/health",
+        &trace,
+        &parent,
+    ] {
+        let mut bodies = sent.iter().map(|request| &request.body);
+        assert!(
+            bodies.any(|body| body.windows(part.len()).any(|bytes| bytes == part)),
+            "{part:?}: {sent:?}"
+        );
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_keeps_nobody_and_is_told_of_once() {
+    let (database, redis) = (Database::create().await, RedisDatabase::acquire().await);
+    let mut process = service(database.url(), redis.url())
+        .env(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            format!("http://127.0.0.1:{}", free_port()),
+        )
+        .env("OTEL_BSP_SCHEDULE_DELAY", 50)
+        .start()
+        .await;
+    let lost = "spans could not be sent";
+    eventually(LIMIT, async || {
+        asks(&process, "X-Request-Id", "again").await;
+        process.logs().contains(lost)
+    })
+    .await;
+    for _ in 0..10 {
+        asks(&process, "X-Request-Id", "again").await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    let asked = Instant::now();
+    assert!(process.stop().await.success());
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(
+        process.logs().matches(lost).count(),
+        1,
+        "{}",
+        process.logs()
+    );
 }
