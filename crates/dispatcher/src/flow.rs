@@ -15,6 +15,7 @@ use runtime::shutdown::Shutdown;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep_until, timeout};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::deliver::{self, Attempt, Parcel};
@@ -265,7 +266,16 @@ impl Flow {
         let endpoint = Arc::clone(&first.endpoint);
         let parcel = Parcel::new(&endpoint, job.iter().map(|work| &work.event).collect());
         // A panic is a bug; it must not take the slot and the events' place in the budget with it.
-        let attempt = deliver::attempt(&endpoint, &parcel, self.timeout);
+        let span = tracing::debug_span!(
+            "attempt",
+            webhook = %endpoint.webhook_id,
+            id = %parcel.id,
+            events = job.len(),
+            number = parcel.number,
+            status = tracing::field::Empty,
+            failed = tracing::field::Empty,
+        );
+        let attempt = deliver::attempt(&endpoint, &parcel, self.timeout).instrument(span.clone());
         let attempt = AssertUnwindSafe(attempt).catch_unwind().await;
         let batch = parcel.is_batch.then_some(parcel.id);
         let Ok(attempt) = attempt else {
@@ -273,6 +283,10 @@ impl Flow {
             return Went::NOWHERE;
         };
         self.meters.attempted(&attempt);
+        if !span.is_disabled() {
+            span.record("status", attempt.status.map(|status| status.as_u16()));
+            span.record("failed", attempt.failure.is_some());
+        }
         if let Some(failure) = &attempt.failure {
             let webhook = endpoint.webhook_id;
             tracing::debug!(%webhook, id = %parcel.id, "attempt failed: {}", failure.error);

@@ -14,6 +14,7 @@ const THREADS: usize = 1;
 fn main() -> ExitCode {
     let service = Service::new("dispatcher")
         .defaults(DEFAULTS)
+        .traced("dispatcher")
         .worker_threads(THREADS);
     runtime::run(service, Config::from_env, async |context| {
         dispatcher::start(context.config, context.metrics, &context.shutdown)

@@ -1,7 +1,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
-use testkit::{Database, Program, RedisDatabase, eventually};
+use testkit::{Database, Program, Receiver, RedisDatabase, eventually};
 
 use crate::outages::readyz;
 use crate::world::{KEYS, SOON, World};
@@ -77,4 +77,31 @@ async fn partitions_are_made_by_one_of_the_dispatchers() {
     .await;
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test]
+async fn an_attempt_is_a_span_without_what_it_sends() {
+    let world = World::new().await;
+    let (hook, collector) = (
+        world.hook("/in?token=hunter2").await,
+        Receiver::start().await,
+    );
+    let id = world.send(&hook, 1).await[0];
+    let mut process = world
+        .program()
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url(""))
+        .start()
+        .await;
+    world.all(&[id], "delivered").await;
+    assert!(process.stop().await.success());
+
+    let bodies: Vec<_> = collector.received_at("/v1/traces");
+    let bodies: Vec<_> = bodies.iter().flat_map(|sent| &sent.body).copied().collect();
+    let text = String::from_utf8_lossy(&bodies);
+    for part in ["dispatcher", "attempt", &id.to_string()] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    for part in ["hunter2", "5511", "Olá"] {
+        assert!(!text.contains(part), "{part}: {text}");
+    }
 }
