@@ -21,6 +21,7 @@ use runtime::config::DatabaseConfig;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use whatsapp_rust::types::message::MessageInfo;
 use whatsapp_rust::waproto::whatsapp as wa;
 
@@ -299,7 +300,9 @@ impl Committer {
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
-            let accepted = timeout(LONGEST_TRANSACTION, inbox::accept(&mut self.conn, rows)).await;
+            let span = tracing::debug_span!("commit", rows = rows.len());
+            let accepted = inbox::accept(&mut self.conn, rows).instrument(span);
+            let accepted = timeout(LONGEST_TRANSACTION, accepted).await;
             let error = match accepted {
                 Ok(Ok(accepted)) => {
                     metrics::histogram!("recado_gateway_commit_seconds").record(started.elapsed());

@@ -11,6 +11,8 @@ use runtime::Service;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let service = Service::new("recado-gateway").defaults(DEFAULTS);
+    let service = Service::new("recado-gateway")
+        .defaults(DEFAULTS)
+        .traced("gateway");
     runtime::run(service, Config::load, gateway::app::run)
 }
