@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const THREADS: usize = 1;
 
 fn main() -> ExitCode {
-    let service = Service::new("dispatcher")
+    let service = Service::new("recado-dispatcher")
         .defaults(DEFAULTS)
         .traced("dispatcher")
         .worker_threads(THREADS);
