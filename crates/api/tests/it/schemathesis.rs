@@ -65,7 +65,8 @@ async fn schemathesis_finds_nothing() {
         .arg(format!("{}/openapi.json", process.url("PORT")))
         .arg("--header")
         .arg(format!("Authorization: Bearer {TOKEN}"))
-        .args(["--max-examples", "40", "--workers", "4"])
+        // One worker: with several, the parser of Python 3.11 fails now and then (gh-106905).
+        .args(["--max-examples", "40", "--workers", "1"])
         .args(["--continue-on-failure", "--request-timeout", "30"])
         .args(["--generation-database", "none", "--seed", "1"])
         .arg("--no-color");
