@@ -1,5 +1,8 @@
 //! One session's hold on its connection: the lease under which it writes, and the moment it is lost.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use domain::lease::Lease;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -9,6 +12,8 @@ use uuid::Uuid;
 pub struct Hold {
     lease: Lease,
     lost: CancellationToken,
+    /// Several tasks may find out at once, and one of them says so.
+    told: Arc<AtomicBool>,
 }
 
 impl Hold {
@@ -16,6 +21,7 @@ impl Hold {
         Self {
             lease,
             lost: CancellationToken::new(),
+            told: Arc::default(),
         }
     }
 
@@ -29,12 +35,12 @@ impl Hold {
 
     /// Another gateway has the connection: the session ends at once, and writes nothing.
     pub fn lose(&self) {
-        if !self.lost.is_cancelled() {
+        if !self.told.swap(true, Ordering::Relaxed) {
             metrics::counter!("recado_gateway_leases_lost_total").increment(1);
             tracing::warn!(connection_id = %self.lease.connection_id, epoch = self.lease.epoch,
                 "another gateway has taken a session over");
-            self.lost.cancel();
         }
+        self.lost.cancel();
     }
 
     pub fn is_lost(&self) -> bool {
