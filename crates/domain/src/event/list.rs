@@ -73,8 +73,7 @@ pub struct List {
 }
 
 /// A query over `e`, each for one kind of list: the newest events of each status, without and with a span of time, or
-/// a message's. To count, an index alone is enough without a time, and the order does not matter: it ends in the first
-/// partitions that hold enough.
+/// a message's. Without a time, an index alone is enough to count.
 struct Texts {
     newest: &'static str,
     dated: &'static str,
@@ -82,10 +81,10 @@ struct Texts {
 }
 
 macro_rules! over {
-    ($head:literal, $columns:literal, $order:literal, $tail:literal) => {
+    ($head:literal, $columns:literal, $tail:literal) => {
         Texts {
-            newest: over!(newest $head, $columns, "", $order, $tail),
-            dated: over!(newest $head, $columns, " AND e.created_at >= ? AND e.created_at < ?", $order, $tail),
+            newest: over!(newest $head, $columns, "", $tail),
+            dated: over!(newest $head, $columns, " AND e.created_at >= ? AND e.created_at < ?", $tail),
             of_message: concat!(
                 "WITH found AS MATERIALIZED (
                      SELECT * FROM whatsapp_webhook_events WHERE id = ANY(?) AND id BETWEEN ? AND ?) ",
@@ -95,14 +94,13 @@ macro_rules! over {
                 " FROM found e
                   WHERE e.status = ANY(?) AND e.webhook_id = (
                       SELECT id FROM whatsapp_webhooks WHERE id = ? AND client_id = ? AND deleted_at IS NULL)
-                      AND e.sequence > ? AND e.sequence < ? AND e.created_at >= ? AND e.created_at < ?",
-                $order,
-                " LIMIT ?) AS e ",
+                      AND e.sequence > ? AND e.sequence < ? AND e.created_at >= ? AND e.created_at < ?
+                  ORDER BY e.sequence DESC LIMIT ?) AS e ",
                 $tail
             ),
         }
     };
-    (newest $head:literal, $columns:literal, $span:literal, $order:literal, $tail:literal) => {
+    (newest $head:literal, $columns:literal, $span:literal, $tail:literal) => {
         concat!(
             $head,
             " FROM unnest(?) AS wanted (status) CROSS JOIN LATERAL (
@@ -114,8 +112,7 @@ macro_rules! over {
                         SELECT id FROM whatsapp_webhooks WHERE id = ? AND client_id = ? AND deleted_at IS NULL)
                     AND e.sequence > ? AND e.sequence < ?",
             $span,
-            $order,
-            " LIMIT ?) AS e ",
+            " ORDER BY e.sequence DESC LIMIT ?) AS e ",
             $tail
         )
     };
@@ -186,7 +183,6 @@ impl List {
         let texts = over!(
             "SELECT count(*) AS number FROM (SELECT",
             "e.sequence",
-            "",
             "LIMIT ?) AS capped"
         );
         let counted = self.query(texts, range, dated, TOTAL_CAP);
@@ -207,7 +203,6 @@ impl List {
             let texts = over!(
                 "SELECT e.sequence AS number",
                 "e.sequence",
-                " ORDER BY e.sequence DESC",
                 "ORDER BY e.sequence DESC OFFSET ? LIMIT 1"
             );
             let last = self.query(texts, range, self.is_dated(), offset);
@@ -217,12 +212,7 @@ impl List {
                 None => return Ok(Vec::new()),
             }
         }
-        let texts = over!(
-            "SELECT e.*",
-            "e.*",
-            " ORDER BY e.sequence DESC",
-            "ORDER BY e.sequence DESC LIMIT ?"
-        );
+        let texts = over!("SELECT e.*", "e.*", "ORDER BY e.sequence DESC LIMIT ?");
         let page = self.query(texts, range, self.is_dated(), limit);
         let page = page.bind::<BigInt, _>(limit);
         page.load(conn).await

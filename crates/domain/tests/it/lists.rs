@@ -284,8 +284,7 @@ async fn a_page_reads_what_it_shows_however_far_behind_it_is() {
         })
         .await
         .unwrap();
-    assert_eq!(counted, 10_000);
-    assert!(read.0 < 10, "{} rows without an index", read.0);
+    assert_eq!((counted, read.0), (10_000, 0));
     assert!(read.1 < 100, "{} rows to count", read.1);
 }
 
