@@ -167,7 +167,7 @@ impl Follower {
             self.look_at = Instant::now() + PAUSE;
             match self.look().await {
                 Ok(happened) if !happened.is_empty() => {
-                    return Some(happened.iter().map(frame).collect());
+                    return Some(happened.into_iter().map(frame).collect());
                 }
                 Ok(_) => {}
                 Err(error) if error.status_code() == StatusCode::UNAUTHORIZED => return None,
@@ -211,15 +211,13 @@ impl Follower {
 }
 
 /// As it is sent: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
-fn frame(happening: &Happening) -> String {
+fn frame(happening: Happening) -> String {
+    let sequence = happening.sequence();
     let (name, data) = match happening {
-        Happening::Event(event) => ("event", json(&EventBody::from((**event).clone()))),
-        Happening::Delivery(delivery) => ("delivery", json(delivery)),
+        Happening::Event(event) => ("event", json(&EventBody::from(*event))),
+        Happening::Delivery(delivery) => ("delivery", json(&delivery)),
     };
-    format!(
-        "id: {}\nevent: {name}\ndata: {data}\n\n",
-        happening.sequence()
-    )
+    format!("id: {sequence}\nevent: {name}\ndata: {data}\n\n")
 }
 
 fn json(value: &impl Serialize) -> String {
